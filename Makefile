@@ -1,0 +1,17 @@
+# Everything runs with .venv's Python if there is one, else with the one on the PATH.
+PYTHON ?= $(if $(wildcard .venv/bin/python),.venv/bin/python,python3)
+
+.PHONY: check test format
+
+check:  ## format, lint, types, architecture: seconds
+	$(PYTHON) -m ruff format --check .
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m pyright --pythonpath $(PYTHON)
+	$(PYTHON) -m pytest tests/test_architecture.py
+
+test:  ## everything that needs only a CPU: minutes
+	$(PYTHON) -m pytest
+
+format:
+	$(PYTHON) -m ruff format .
+	$(PYTHON) -m ruff check --fix .

@@ -1,0 +1,51 @@
+"""modelwright: from raw text to a language model that is trained, measured and served.
+
+The rooms of the house are packages; each says in its docstring what happens there and which
+file to read first. `docs/tour.md` names eight files to read in order. The names below are the
+Python side of the command line; importing this package loads none of what they need.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from modelwright.checkpoint.bundle import load_bundle as load_bundle
+    from modelwright.config.loading import load_settings as load_settings
+    from modelwright.data.stories import stories as stories
+    from modelwright.generation.engine import generate as generate
+    from modelwright.tokenizer.tokenizer import Tokenizer as Tokenizer
+    from modelwright.tokenizer.training import train_tokenizer as train_tokenizer
+    from modelwright.training.assembly import train as train
+    from modelwright.training.config import RunConfig as RunConfig
+
+_homes = {
+    "RunConfig": "modelwright.training.config",
+    "Tokenizer": "modelwright.tokenizer.tokenizer",
+    "generate": "modelwright.generation.engine",
+    "load_bundle": "modelwright.checkpoint.bundle",
+    "load_settings": "modelwright.config.loading",
+    "stories": "modelwright.data.stories",
+    "train": "modelwright.training.assembly",
+    "train_tokenizer": "modelwright.tokenizer.training",
+}
+
+__all__ = [
+    "RunConfig",
+    "Tokenizer",
+    "__version__",
+    "generate",
+    "load_bundle",
+    "load_settings",
+    "stories",
+    "train",
+    "train_tokenizer",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name from its room the first time it is asked for (PEP 562)."""
+    if name not in _homes:
+        raise AttributeError(f"module 'modelwright' has no attribute {name!r}")
+    return getattr(importlib.import_module(_homes[name]), name)

@@ -1,0 +1,33 @@
+"""The compiled tokenizer core; what each part does is told in native/*.hpp."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+UNICODE_VERSION: str
+
+def split(document: str | bytes) -> list[bytes]: ...
+
+class PieceCounter:
+    def __init__(self) -> None: ...
+    def count(self, document: str | bytes) -> int: ...
+    @property
+    def n_distinct(self) -> int: ...
+
+class MergeLearner:
+    def __init__(self, counter: PieceCounter) -> None: ...
+    def learn(self, n_merges: int) -> int: ...
+    def merges_from(self, first: int) -> list[tuple[int, int]]: ...
+
+class Encoder:
+    def __init__(
+        self,
+        tokens: Sequence[bytes],
+        byte_ids: Sequence[int],
+        rules: Sequence[tuple[int, int, int]],
+    ) -> None: ...
+    def encode_documents(
+        self, documents: Sequence[str | bytes], end_of_text: int | None
+    ) -> tuple[npt.NDArray[np.uint16 | np.uint32], npt.NDArray[np.int64]]: ...
+    def decode(self, ids: npt.NDArray[np.uint32]) -> bytes: ...

@@ -1,0 +1,46 @@
+"""All plots, and how one becomes a story."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from modelwright.data.stories import (
+    plots_animals,
+    plots_friends,
+    plots_home,
+    plots_journeys,
+    plots_pride,
+    plots_surprises,
+    plots_things,
+    plots_trades,
+    plots_trust,
+    plots_wonder,
+    plots_work,
+)
+from modelwright.data.stories.chance import draws
+from modelwright.data.stories.world import World
+
+Plot = Callable[[World], None]
+
+PLOTS: tuple[Plot, ...] = (
+    *plots_things.PLOTS,
+    *plots_trades.PLOTS,
+    *plots_friends.PLOTS,
+    *plots_trust.PLOTS,
+    *plots_pride.PLOTS,
+    *plots_journeys.PLOTS,
+    *plots_surprises.PLOTS,
+    *plots_animals.PLOTS,
+    *plots_work.PLOTS,
+    *plots_home.PLOTS,
+    *plots_wonder.PLOTS,
+)
+
+
+def simulate(seed: int, index: int) -> tuple[Plot, World]:
+    """Live through story number `index`, and return its plot and the world it left behind."""
+    draw = draws(seed, index)
+    plot = PLOTS[int(draw() * len(PLOTS))]
+    world = World(draw)
+    plot(world)
+    return plot, world

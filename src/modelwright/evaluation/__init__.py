@@ -1,0 +1,4 @@
+"""How good a model is.
+
+Read `perplexity.py`. Other rooms use `perplexity.validation_loss`.
+"""

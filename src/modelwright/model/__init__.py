@@ -1,0 +1,5 @@
+"""The network: one decoder-only Transformer whose parts are chosen in constructors.
+
+Read `transformer.py` first, then `attention.py`. Other rooms use `config.ModelConfig`,
+`transformer.Transformer`, `initialise.initialise` and `loss.next_token_loss`.
+"""

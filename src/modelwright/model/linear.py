@@ -1,0 +1,24 @@
+"""The matrix product with explicit precision: fp32 weights, cast where they are used."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+class Linear(nn.Module):
+    """y = x Wᵀ + b, multiplied in `dtype` whatever the dtype of the weights.
+
+    The weights stay in fp32 for the optimizer; the cast is an operation like any other, so
+    that what it costs can be counted.
+    """
+
+    def __init__(self, d_in: int, d_out: int, *, bias: bool, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(d_out, d_in))
+        self.bias = nn.Parameter(torch.empty(d_out)) if bias else None
+        self.dtype = dtype
+
+    def forward(self, x: Float[Tensor, "*axes d_in"]) -> Float[Tensor, "*axes d_out"]:
+        bias = None if self.bias is None else self.bias.to(self.dtype)
+        return functional.linear(x.to(self.dtype), self.weight.to(self.dtype), bias)

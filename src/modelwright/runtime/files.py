@@ -1,0 +1,122 @@
+"""Files that are either whole or not there: atomic writes, hashes, locks.
+
+A write goes to a neighbour with a temporary name, is flushed to the disk, and then takes its
+final name in one step; a folder does the same. So a reader never meets half a file, whatever
+happened to the writer.
+"""
+
+import fcntl
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+def write_atomically(path: Path, content: bytes | str) -> None:
+    """Write a whole file, or leave the old one untouched; text is written as UTF-8."""
+    data = content.encode() if isinstance(content, str) else content
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            flush_to_disk(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    flush_folder(path.parent)
+
+
+def flush_to_disk(file_descriptor: int) -> None:
+    """Return only when the file's content would survive a power cut."""
+    os.fsync(file_descriptor)
+
+
+def flush_folder(folder: Path) -> None:
+    """Make a rename inside the folder survive a power cut too."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def folder_in_one_piece(target: Path) -> Iterator[Path]:
+    """Yield an empty folder that becomes `target` when the block ends well and vanishes otherwise.
+
+    Raises:
+        FileExistsError: if `target` is there already and is not an empty folder.
+    """
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise FileExistsError(f"{target} is there already; choose another place or remove it")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = target.with_name(f".{target.name}.{os.getpid()}.part")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir()
+    try:
+        yield unfinished
+        for file in sorted(unfinished.rglob("*")):
+            if file.is_file():
+                with file.open("rb") as handle:
+                    flush_to_disk(handle.fileno())
+        flush_folder(unfinished)
+        unfinished.replace(target)  # an empty target folder is replaced too
+    except BaseException:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise
+    flush_folder(target.parent)
+
+
+def sha256_of(path: Path) -> str:
+    """The sha256 of a file's content in hexadecimal, read in pieces."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def lock_folder(folder: Path) -> Iterator[None]:
+    """Hold a folder for this process; the kernel lets go of the lock when the process dies.
+
+    Raises:
+        ValueError: if a living process holds it; the message names that process.
+    """
+    path = folder / ".lock"
+    with path.open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.seek(0)
+            holder = file.read().strip() or "unknown"
+            raise ValueError(
+                f"{folder} is in use by another modelwright process (id {holder}); "
+                "wait for it to end, or choose another run folder"
+            ) from None
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
+    # The file stays: unlinking it would let two processes lock two different files.
+
+
+def require_writable(folder: Path) -> None:
+    """Say early, in one sentence, that a folder cannot be written.
+
+    Raises:
+        PermissionError: naming the nearest existing parent that refuses.
+        NotADirectoryError: if a file is in the way.
+    """
+    nearest = folder
+    while not nearest.exists():
+        nearest = nearest.parent
+    if not nearest.is_dir():
+        raise NotADirectoryError(
+            f"{folder} cannot be made because {nearest} is a file; choose another place"
+        )
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise PermissionError(
+            f"no permission to write in {nearest}; choose another place for {folder}, "
+            "or change the rights of that folder"
+        )

@@ -1,0 +1,33 @@
+"""What all tests share: shape checks at run time, small configs, and where real text is."""
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+from jaxtyping import install_import_hook
+
+from modelwright.runtime.threads import wait_politely
+
+# Every annotated shape in these is checked while the tests run; training does not pay for it.
+checked = [
+    "modelwright.data.loader",
+    "modelwright.evaluation",
+    "modelwright.generation",
+    "modelwright.model",
+    "modelwright.training.step",
+]
+wait_politely()  # before torch is loaded
+assert not any(name.startswith(tuple(checked)) for name in sys.modules)
+install_import_hook(checked, "shape_checker.checker")
+
+
+@pytest.fixture(scope="session")
+def data_folder() -> Path:
+    """The unpacked folder of real text that MODELWRIGHT_DATA names."""
+    name = os.environ.get("MODELWRIGHT_DATA")
+    if not name:
+        pytest.skip("MODELWRIGHT_DATA does not name a folder of real text")
+    folder = Path(name)
+    assert folder.is_dir(), f"MODELWRIGHT_DATA is {name}, which is not a folder"
+    return folder

@@ -1,0 +1,81 @@
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import small
+from modelwright.cli.app import is_for_the_user, message_of
+from modelwright.cli.demo import first_free, steps_for, with_steps
+from modelwright.cli.display import amount
+from modelwright.cli.train import run_name, shortened
+from modelwright.model.config import ModelConfig
+from modelwright.runtime.progress import Progress
+
+
+def error_of(call) -> Exception:
+    try:
+        call()
+    except Exception as error:  # noqa: BLE001
+        return error
+    raise AssertionError("nothing was raised")
+
+
+def test_our_own_complaints_are_for_the_user():
+    assert is_for_the_user(error_of(lambda: ModelConfig(d_model=-1)))
+    assert is_for_the_user(error_of(lambda: Path("/nowhere/at/all").read_text()))
+
+
+def test_a_fault_inside_a_library_is_not_put_on_the_user():
+    assert not is_for_the_user(error_of(lambda: np.zeros(3).reshape(2, 2)))
+    assert not is_for_the_user(error_of(lambda: {}["key"]))
+
+
+def test_the_systems_errors_name_the_file_first():
+    assert (
+        message_of(error_of(lambda: Path("/nowhere").read_text()))
+        == "/nowhere: no such file or directory"
+    )
+
+
+def test_the_first_free_folder_is_numbered_from_two(tmp_path: Path):
+    assert first_free(tmp_path / "demo") == tmp_path / "demo"
+    (tmp_path / "demo").mkdir()
+    (tmp_path / "demo-2").mkdir()
+    assert first_free(tmp_path / "demo") == tmp_path / "demo-3"
+
+
+def test_the_demo_takes_the_steps_that_time_and_text_allow(tmp_path: Path):
+    config = small.run_config(tmp_path)
+    assert steps_for(config, 537.0, n_tokens=10_000_000) == 530
+    assert steps_for(config, 3.0, n_tokens=10_000_000) == 100  # fewer would teach nothing
+    assert steps_for(config, 1e9, n_tokens=10_000) == 20 * 10_000 // 64 // 10 * 10
+    changed = with_steps(config, 500)
+    assert (changed.training.n_steps, changed.evaluation.every_steps) == (500, 50)
+    assert dataclasses.replace(changed, training=config.training, evaluation=config.evaluation,
+                               samples=config.samples, checkpoints=config.checkpoints) == config  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("recipe", "name"),
+    [
+        (None, "default"),
+        (Path("recipes/laptop.toml"), "laptop"),
+        (Path("runs/mine/config.toml"), "mine"),
+    ],
+)
+def test_a_run_is_called_after_its_recipe(recipe: Path | None, name: str):
+    assert run_name(recipe) == name
+
+
+def test_long_samples_are_cut_visibly():
+    assert shortened("short", 10) == "short"
+    assert shortened("a longer text", 9) == "a longer…"
+
+
+def test_amounts_are_in_units_for_people():
+    assert (
+        amount(Progress(phase="", done=3_100_000, total=10_000_000, unit="bytes"))
+        == "3.1 of 10.0 MB"
+    )
+    assert amount(Progress(phase="", done=1500, total=None, unit="steps")) == "1,500 steps"

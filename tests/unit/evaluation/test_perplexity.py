@@ -1,0 +1,62 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+
+import small
+from modelwright.data.loader import Chunks
+from modelwright.data.shards import Shard, TokenSequence
+from modelwright.evaluation.perplexity import Surprise, validation_loss
+
+
+def chunks(n_tokens: int = 100, context: int = 11) -> Chunks:
+    tokens = np.random.default_rng(0).integers(0, 37, n_tokens).astype(np.uint16)
+    return Chunks(TokenSequence([Shard(None, tokens, np.zeros(1, np.uint64), "")]), context)  # type: ignore[arg-type]
+
+
+def test_the_loss_is_the_mean_over_every_target():
+    model, data = small.model(), chunks()
+    tokens = data.tokens.read(0, 100)
+    total, n_tokens = 0.0, 0
+    for start in range(0, 99, 11):
+        piece = torch.tensor(tokens[start : start + 12])[None]
+        logits = model(piece[:, :-1])[0]
+        total += torch.nn.functional.cross_entropy(logits, piece[0, 1:], reduction="sum").item()
+        n_tokens += piece.shape[1] - 1
+    found = validation_loss(model, data, max_tokens=10_000, batch_size=4)
+    assert n_tokens == found.n_tokens == 99
+    assert found.loss == pytest.approx(total / n_tokens, rel=1e-5)
+
+
+def test_the_batch_size_does_not_change_the_answer():
+    losses = [
+        validation_loss(small.model(), chunks(95), max_tokens=10_000, batch_size=size).loss
+        for size in (1, 4, 100)
+    ]
+    assert losses == pytest.approx([losses[0]] * 3, rel=1e-5)
+
+
+def test_a_limit_reads_the_first_tokens():
+    limited = validation_loss(small.model(), chunks(100), max_tokens=33, batch_size=2)
+    assert limited.n_tokens == 33
+    whole = validation_loss(small.model(), chunks(34), max_tokens=10_000, batch_size=2)
+    assert limited.loss == pytest.approx(whole.loss, rel=1e-6)
+
+
+def test_a_model_that_knows_nothing_is_as_perplexed_as_its_vocabulary_is_large():
+    model = small.model()
+    with torch.no_grad():
+        model.embedding.weight.zero_()
+    found = validation_loss(model, chunks(), max_tokens=1000, batch_size=8)
+    assert found.perplexity == pytest.approx(37, rel=1e-4)
+
+
+def test_bits_per_byte_spread_the_loss_over_the_text():
+    assert Surprise(loss=math.log(2) * 6, n_tokens=10).bits_per_byte(4.0) == pytest.approx(1.5)
+
+
+def test_measuring_leaves_the_model_in_the_mode_it_was_in():
+    model = small.model().train()
+    validation_loss(model, chunks(), max_tokens=20, batch_size=2)
+    assert model.training
