@@ -133,7 +133,7 @@ header, section { background: #fff; border: 1px solid #e4e7eb; border-radius: 10
 h1 { margin: 0; font-size: 1.7rem; } h2 { margin: 0 0 .6rem; font-size: 1.15rem; }
 h3 { margin: 1rem 0 .3rem; font-size: 1rem; }
 header p { margin: .2rem 0 1rem; color: #52606d; font-size: .9rem; }
-.figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(8.8rem, 1fr)); gap: 1rem; }
+.figures { display: grid; grid-template-columns: repeat(3, 1fr); gap: 1rem; }
 .figures b { display: block; font-size: 1.4rem; white-space: nowrap;
   font-variant-numeric: tabular-nums; }
 .figures span { color: #52606d; font-size: .82rem; }

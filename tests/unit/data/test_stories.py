@@ -7,17 +7,16 @@ import re
 import subprocess
 import sys
 from collections import Counter
-from hashlib import blake2b
+from hashlib import blake2b, sha256
 from itertools import islice
 
 import pytest
 
 from modelwright.data.stories import stories, story
-from modelwright.data.stories.chance import draws
+from modelwright.data.stories.chance import N_TRIES, draws
 from modelwright.data.stories.plots import PLOTS, simulate
-from modelwright.data.stories.telling import Telling, compile_pattern
-from modelwright.data.stories.things import TOYS
-from modelwright.data.stories.world import World
+from modelwright.data.stories.telling import count_sentences
+from modelwright.data.stories.world import MOST_SENTENCES, World
 
 N_MANY = 20_000
 SEED = 17
@@ -46,8 +45,18 @@ def sentences(text: str) -> list[str]:
     return [part for part in re.split(r"(?<=[.!?])(?:\"?\s|\"?$)", text) if part]
 
 
-def telling_of(draw_seed: int) -> Telling:
-    return Telling(draws(draw_seed, 0))
+def n_sentences(text: str) -> int:
+    """How many sentences a text has; a speech and its tag are one, whatever the speech holds."""
+    tag = re.compile(
+        r" ([a-z]|([\w']+ ){1,4}?(said|asked|cried|called|whispered|thought|sighed)\b)"
+    )
+
+    def speech(found: re.Match[str]) -> str:
+        has_tag = tag.match(found.string, found.end())
+        return "Q" if has_tag or found[0][-2] == "," else "Q."
+
+    lines = [re.sub(r'"[^"]*"', speech, line) for line in text.split("\n")]
+    return sum(len(re.findall(r"[.!?]", line)) for line in lines)
 
 
 # The same everywhere
@@ -98,6 +107,17 @@ def test_a_seed_or_index_out_of_range_is_refused(seed: int, index: int):
         story(seed, index)
 
 
+def test_the_text_is_the_same_as_in_the_last_release():
+    """The first 1,000 stories of seed 1, so that no text changes by accident.
+
+    Where a change is meant, put the digest that the failure shows here.
+    """
+    text = "\n\n".join(islice(stories(1), 1000))
+    assert sha256(text.encode()).hexdigest() == (
+        "446261767f165311008648c8e4ec627795bae2144492ff6ea2e694063e2926dc"
+    )
+
+
 # All different
 
 
@@ -126,18 +146,58 @@ def test_there_are_many_ways_to_begin(many: list[str]):
 # Well formed
 
 
-def test_a_story_has_6_to_32_sentences_counting_what_is_said(many: list[str]):
-    lengths = [len(sentences(text)) for text in many]
-    assert min(lengths) >= 6
-    assert max(lengths) <= 32
-    assert 14 <= sum(lengths) / len(lengths) <= 19
+def test_a_story_has_4_to_12_sentences_a_speech_with_its_tag_being_one(many: list[str]):
+    """4 to 12, where all inside one pair of quotation marks and its tag ("..." said Tom) is one."""
+    lengths = Counter(n_sentences(text) for text in many)
+    assert min(lengths) >= 4
+    assert max(lengths) <= 12
+    assert 8.5 <= sum(n * count for n, count in lengths.items()) / N_MANY <= 10
+    assert all(lengths[n] > N_MANY / 500 for n in range(5, 13))
 
 
-def test_a_story_has_60_to_280_words(many: list[str]):
+def test_a_story_has_35_to_220_words_and_about_120_on_average(many: list[str]):
     lengths = [len(text.split()) for text in many]
-    assert min(lengths) >= 60
-    assert max(lengths) <= 280
-    assert 120 <= sum(lengths) / len(lengths) <= 170
+    assert min(lengths) >= 35
+    assert max(lengths) <= 220
+    assert 110 <= sum(lengths) / len(lengths) <= 125
+
+
+def test_the_sentences_are_counted_by_the_rule():
+    counted = {
+        "He ran. She sat!": 2,
+        '"Stop. Wait! Who is there?" said Tom.': 1,
+        '"Stop!" Tom cried. "Who is there?"': 2,
+        '"Is it far?" asked the old baker, and Tom nodded.': 1,
+        'Tom asked, "Is it far?"': 1,
+        "Tom counted: one, two and three.": 1,
+    }
+    assert {text: n_sentences(text) for text in counted} == counted
+    assert {text: count_sentences(text) for text in counted} == counted
+
+
+def test_fewer_than_one_story_in_fifty_is_drawn_anew_because_it_was_too_long():
+    def first_attempt(index: int) -> int:
+        draw = draws(SEED, index)
+        plot = PLOTS[int(draw() * len(PLOTS))]
+        world = World(draw)
+        plot(world)
+        return world.telling.n_sentences
+
+    n_stories = 2000
+    assert sum(first_attempt(index) > MOST_SENTENCES for index in range(n_stories)) < n_stories / 50
+
+
+def test_a_plot_that_never_gets_short_enough_does_not_run_forever(monkeypatch: pytest.MonkeyPatch):
+    attempts = []
+
+    def endless(world: World) -> None:
+        attempts.append(world)
+        for _ in range(MOST_SENTENCES + 1):
+            world.say("It went on.")
+
+    monkeypatch.setattr("modelwright.data.stories.plots.PLOTS", (endless,))
+    story(0, 0)
+    assert len(attempts) == N_TRIES
 
 
 def test_only_a_small_set_of_characters_is_used(many: list[str]):
@@ -279,67 +339,3 @@ def test_animals_speak_only_where_they_may(simulated: list[tuple[str, World]]):
                 assert not re.search(rf'" (?:said|asked) {named}\b', world.telling.text()), plot
     assert n_silent > 50
     assert speaker.search(" ".join(world.telling.text() for _, world in simulated))
-
-
-# The world and the marks of a pattern
-
-
-def test_the_world_refuses_what_cannot_happen():
-    world = World(draws(0, 0))
-    world.take("hero", "thing")
-    with pytest.raises(AssertionError, match="already with hero"):
-        world.take("friend", "thing")
-    with pytest.raises(AssertionError, match="friend does not hold thing"):
-        world.give("friend", "thing", "hero")
-    world.until("evening")
-    with pytest.raises(AssertionError, match="morning comes before evening"):
-        world.until("morning")
-    place = world.go()
-    with pytest.raises(AssertionError, match="already at"):
-        world.go(place=place)
-
-
-def test_each_option_of_a_choice_is_told():
-    told = set()
-    for seed in range(40):
-        telling = telling_of(seed)
-        telling.say("[One|Two|] [fish|bird].")
-        told.add(telling.text())
-    assert told == {"One fish.", "Two fish.", " fish.", "One bird.", "Two bird.", " bird."}
-
-
-def test_a_thing_is_introduced_once():
-    telling = telling_of(0)
-    kite = next(toy for toy in TOYS if toy.noun == "kite")
-    telling.bind("thing", kite.seen_as("orange"))
-    telling.say("{Thing} flew.")
-    telling.say("Then {thing} fell.")
-    first, second = sentences(telling.text())
-    assert first == "An orange kite flew."
-    assert second in ("Then the kite fell.", "Then the orange kite fell.")
-
-
-def test_a_pronoun_is_used_only_for_who_was_named_last():
-    ann = {"": "Ann", "he": "she"}
-    eve = {"": "Eve", "he": "she"}
-    bob = {"": "Bob", "he": "he"}
-    seen = Counter()
-    for seed in range(60):
-        telling = telling_of(seed)
-        telling.bind("ann", ann)
-        telling.bind("eve", eve)
-        telling.bind("bob", bob)
-        telling.say("{Ann} met {bob}.")
-        telling.say("{Ann~} sang.")
-        telling.say("{Ann} met {eve}.")
-        telling.say("{Eve~} sang.")
-        _, alone, _, open_to_two = sentences(telling.text())
-        seen[alone] += 1
-        assert open_to_two == "Eve sang."
-    assert set(seen) == {"She sang.", "Ann sang."}
-
-
-@pytest.mark.parametrize("text", ["[one|two", "one]", "{hero", "a } b"])
-def test_a_mark_left_open_is_refused(text: str):
-    with pytest.raises(ValueError, match=r"closes or opens nothing|left open"):
-        compile_pattern(text)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from modelwright.data.stories.world import World
 
 _SUPPERS = (
@@ -24,7 +26,9 @@ _LAST_SIGHTS = (
 
 
 def go_home(w: World) -> None:
-    """The hero goes home, as the last thing of the day."""
+    """The hero goes home, as the last thing of the day, where a sentence is left for it."""
+    if w.left < 1:
+        return
     w.until("evening")
     way = w.one(("supper", "bed", "plain"))
     if way == "supper":
@@ -60,7 +64,12 @@ def go_home(w: World) -> None:
 
 
 def learned(w: World, *lessons: str) -> None:
-    """What the hero knows from now on; each lesson follows "that"."""
+    """What the hero knows from now on; each lesson follows "that".
+
+    It is told where a sentence is left for it.
+    """
+    if w.left < 1:
+        return
     w.words(lesson=w.one(lessons))
     w.say(
         "[From that day on|After that|Since then], {hero~} [knew|never forgot] that {lesson}.",
@@ -68,12 +77,17 @@ def learned(w: World, *lessons: str) -> None:
         "And {hero} [understood|had learned|knew now] that {lesson}.",
         "That day {hero~} learned [something important: {lesson}|that {lesson}].",
         "[Later|Much later], {hero~} [often thought|liked to tell others] that {lesson}.",
+        "[So|And so|In this way] {hero~} [learned|found out] that {lesson}.",
+        "{Lesson}, [as {hero} knew now|thought {hero}|as {hero} liked to say later].",
+        "[Nobody|And nobody] ever had to tell {hero} again that {lesson}.",
         "{Lesson}: that was what {hero} [thought|told {hero.himself}] that [evening|night].",
     )
 
 
 def habit_again(w: World) -> None:
-    """A last look at what the hero liked from the start."""
+    """A last look at what the hero liked from the start, where a sentence is left for it."""
+    if w.left < 1:
+        return
     w.say(
         "And {hero~} still [liked|loved] {habit.ing}[, of course|, now more than ever|].",
         "Then {hero~} went back to {habit.ing}.",
@@ -81,3 +95,12 @@ def habit_again(w: World) -> None:
         "There was even [a little time|an hour] left for {hero.him} to {habit}.",
         "Only then did {hero~} remember that {hero.he} had wanted to {habit}.",
     )
+
+
+def close(w: World, *lessons: str, other: Callable[[World], None] = go_home) -> None:
+    """Perhaps end with what the hero learned, or with `other`; a story may also just be over."""
+    if w.spare(0.5):
+        if w.maybe(0.6):
+            learned(w, *lessons)
+        else:
+            other(w)

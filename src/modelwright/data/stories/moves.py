@@ -24,7 +24,7 @@ def feel_sad(w: World, role: str = "hero") -> None:
         "{One~} [sat down|dropped down] and [began to cry|hid {one.his} face].",
         "{One~} did not know what to do[ now|].",
         "{One~} [wanted to cry|tried hard not to cry].",
-        '"Oh no," {one} [whispered|cried|said]. "What [now|can I do]?"',
+        '"Oh no! What [now|can I do]?" {one} [whispered|cried|said].',
         "{One~} [swallowed hard|was close to tears].",
     )
 
@@ -57,24 +57,20 @@ def thank(w: World, helper: str = "helper") -> None:
 
 def turn_to_helper(w: World) -> None:
     """The helper learns what is wrong."""
-    if w.maybe(0.5):
+    way = w.one(("come", "told", "asked"))
+    if way == "come":
         w.say(
             "[Just then|At that moment|After a while], {helper} came [by|along|down the path]"
-            " [and saw {hero.his} sad face|and stopped].",
+            " and [saw {hero.his} sad face|asked what was wrong|asked what had happened].",
             "{Helper} [heard {hero.him}|saw it all] and came [over|closer|to see].",
         )
+    elif way == "asked":
         w.line(
             '"[What is wrong|What happened|Why do you look so sad|What is the matter],'
-            ' {hero.name}?"'
-            " [asked {helper}|{helper} asked].",
-            '"[Can I help you|Do you need help|May I help], {hero.name}?" [asked'
-            " {helper}|{helper} asked].",
-        )
-        w.line(
-            "{Hero} [told {helper.him} everything|pointed and told {helper.him} what had"
-            " happened].",
-            '"[Please help me|Something bad happened|I need help]," said {hero}'
-            "[, and {hero.he} told {helper.him} the whole story|].",
+            ' {hero.name}?" asked {helper}, and {hero} [told {helper.him} everything|pointed at it'
+            "|began to explain].",
+            '"[Can I help you|Do you need help|May I help]?" asked {helper}, who was coming'
+            " [by|along|down the path].",
         )
     else:
         w.say(
@@ -96,30 +92,24 @@ def get_tool(w: World, name: str) -> None:
         )
     elif w.maybe(0.4):
         w.say(
-            "Then {hero~} [remembered|thought of] something. {Hero.he} ran home and [came"
+            "Then {hero~} [remembered|thought of] something, ran home and [came"
             " back|soon returned] with {tool}.",
-            "{Hero~} [thought hard|sat down and thought]. At home there was {tool}, and"
-            " {hero.he} ran to [get|fetch] it.",
-            "[At last|Then] {hero~} [had an idea|knew what to do]. {Hero.he} hurried home for"
-            " {tool}.",
+            "{Hero~} [thought hard|sat down and thought], until {hero.he} remembered {tool} at"
+            " home and ran to [get|fetch] it.",
+            "[At last|Then] {hero~} [had an idea|knew what to do] and hurried home for {tool}.",
+            "There was {tool} at home, and {hero~} [ran|hurried] to [get|fetch] it.",
         )
     else:
         w.cast_neighbour("lender")
         w.say(
             "{Lender} [who worked nearby|from the house next door|on the other side of the path]"
-            " had {tool}, and {hero} asked[ very politely|] if {hero.he} could borrow it.",
-            "Then {hero~} saw {lender} with {tool}.",
+            " had {tool} and [was glad to lend it|lent it to {hero.him} at once|let {hero.him}"
+            " borrow it until evening].",
+            "Then {hero~} saw {lender} with {tool} and asked[ very politely|] if {hero.he} could"
+            " borrow it.",
+            "{Hero} asked {lender} for {tool}, and [got it for an hour|got it in return for a"
+            " little help|{lender.he} gave it to {hero.him} with a smile].",
         )
-        if w.maybe(0.45):
-            w.line(
-                '"[Of course|Yes, of course|Gladly]," said {lender}. "But [bring it back|be'
-                ' careful with it]."',
-                '"You may have it [for an hour|until evening]," said {lender}, "[if you help me'
-                " carry these apples|if you sweep my steps first|if you help me pick up this"
-                ' wood]."',
-            )
-        else:
-            w.say("{Lender} [was glad to lend it|smiled and gave it to {hero.him}|nodded at once].")
     w.take("hero", "tool")
 
 
@@ -168,10 +158,10 @@ def rescue(w: World, mishap: Mishap) -> None:
         w.say(
             "Now, {helper} lived nearby, and {hero} had often given it"
             " [bread|seeds|crumbs|something to eat].",
-            "{Helper} had been watching[ all the time|]. {Hero} had once helped it when it was"
-            " [hurt|hungry|cold].",
+            "{Helper} that {hero} had once helped when it was [hurt|hungry|cold] had been"
+            " watching[ all the time|].",
         )
-        w.say("It {deed}.", "[As if it understood|Without a sound], the animal {deed}.")
+        w.say("[Now it|It|Then it] {deed}.", "[As if it understood|Without a sound], it {deed}.")
     w.take("hero", "thing")
 
 

@@ -24,22 +24,27 @@ from modelwright.data.stories.world import World
 def introduce_hero(w: World) -> None:
     """Say who the story is about, beginning with them."""
     _draw_character(w)
-    if w.maybe(0.3):
+    if w.maybe(0.35):
         w.say(
             "Once upon a time, there was {hero.a} [named|called] {hero.name}"
             " who [liked|loved] to {habit}.",
             "{hero.name} was {hero.a} who [liked|loved] to {habit}.",
-            "There [was once|once was] {hero.a} who [liked|loved] {habit.ing}."
-            " {Hero.his} name was {hero.name}.",
+            "There [was once|once was] {hero.a} [named|called] {hero.name}, who [liked|loved]"
+            " {habit.ing}.",
             "{hero.a} named {hero.name} [liked|loved] {habit.ing} [more than anything|best of"
             " all].",
             "Nobody [liked|loved] {habit.ing} more than {hero.name}, {hero.a} who lived {home}.",
+            "{Home}, there lived {hero.a} who [liked|loved] to {habit}, and {hero.his} name was"
+            " {hero.name}.",
+            "For {hero.name}, {hero.a}, [the best thing in the world|the nicest thing of all|the"
+            " greatest joy] was {habit.ing}.",
+            "Every day, {hero.a} [named|called] {hero.name} found [time|a way] to {habit}.",
         )
         w.telling.met("hero")
-        if w.maybe(0.3):
+        if w.aside(0.3):
             w.say(
                 "{Hero~} was [very|always] {trait}[ and {trait.second}|].",
-                "{Hero~} was the [youngest|oldest] of [two|three|four|five].",
+                "{Hero~} was the [youngest|oldest] of [three|four|five|six].",
             )
         return
     w.say(
@@ -47,13 +52,16 @@ def introduce_hero(w: World) -> None:
         "Once upon a time, {hero.a} [named|called] {hero.name} lived {home}.",
         "There once was {hero.a} [named|called] {hero.name} who lived {home}.",
         "{hero.name} was {hero.a} who lived {home}[ with {hero.his} family|].",
-        "{hero.name} lived {home}. {Hero.he} was {hero.a}, and a [very|rather] {trait} one.",
+        "{hero.name}, {hero.a}, was [very|always] {trait}[ and {trait.second}|].",
+        "{hero.name} was the [youngest|oldest] of [three|four|five|six], and a [very|rather]"
+        " {trait} one.",
+        "Everybody knew {hero.name}, {hero.a} who was [very|always] {trait}.",
         "{hero.a} named {hero.name} lived {home}.",
         "{Home}, there lived {hero.a} [named|called] {hero.name}.",
-        "This is [the|a] story [of|about] {hero.a} named {hero.name}.",
+        "This is [the|a] story [of|about] {hero.a} named {hero.name}[, who lived {home}|].",
     )
     w.telling.met("hero")
-    if w.maybe(0.55):
+    if w.aside(0.4):
         _describe_hero(w)
 
 
@@ -81,11 +89,46 @@ def _describe_hero(w: World) -> None:
     )
 
 
-def introduce_thing(w: World, thing: str = "thing") -> None:
-    """Give the hero a thing, with where it came from and what it is good for."""
+def introduce_owner(w: World, thing: str = "thing") -> None:
+    """Introduce the hero together with a thing of theirs and where it came from."""
+    if w.maybe(0.4):
+        introduce_hero(w)
+        _introduce_thing(w, thing)
+        return
+    _draw_character(w)
+    _own(w, thing)
+    w.say(
+        "Once upon a time, there was {hero.a} [named|called] {hero.name} who had {it.a}"
+        "[ from {giver}|].",
+        "{hero.a} [named|called] {hero.name} had {it.a} that {giver} had [made|bought|found] for"
+        " {hero.him}.",
+        "{hero.name} was {hero.a} who [never went anywhere without|took good care of] {hero.his}"
+        " {it.full}.",
+        "There once was {hero.a} [named|called] {hero.name} whose [favorite|dearest] thing was"
+        " {it.a}.",
+        "{hero.name}, {hero.a}, had saved for a [whole month|long time] to get {it.a}.",
+        "{Home} lived {hero.a} [named|called] {hero.name}, who had {it.a} and loved to {it.play}.",
+        "For {hero.his} birthday, {hero.a} [named|called] {hero.name} had been given {it.a}.",
+        "Of all {hero.his} things, {hero.a} named {hero.name} loved {hero.his} {it.full} best.",
+        "{hero.a} [named|called] {hero.name} lived {home} and owned only one [toy|treasure],"
+        " {it.a}.",
+    )
+    w.telling.met("hero")
+    w.telling.met(thing)
+    if w.aside(0.3):
+        _describe_thing(w)
+
+
+def _own(w: World, thing: str) -> None:
+    """The hero has the thing from somebody in the family."""
     w.take("hero", thing)
     w.bind("it", w.telling.forms(thing))
     w.cast_relative("giver")
+
+
+def _introduce_thing(w: World, thing: str) -> None:
+    """Give the hero, who has been named, a thing."""
+    _own(w, thing)
     w.say(
         "{Hero~} had {it.a}[ and {hero.he} loved to {it.play}|"
         ", and {hero.he} loved to {it.play}|].",
@@ -101,28 +144,35 @@ def introduce_thing(w: World, thing: str = "thing") -> None:
         "{Hero~} had saved for a [whole month|long time] to get {it.a}.",
     )
     w.telling.met(thing)
-    if w.maybe(0.5):
-        w.say(
-            "{Hero~} liked to {it.play}.",
-            "It was a present from {giver}.",
-            "It was [very old|almost new|not very big|quite small], but {hero.he} [loved|liked]"
-            " it [very much|more than all the others].",
-            "{Hero~} could spend [hours|a whole day] {it.playing}.",
-            "Nobody else [in the village|nearby|{hero.he} knew] had {it.one} like it.",
-            "Even at night, it lay [next to {hero.his} bed|where {hero.he} could see it].",
-        )
 
 
-def _set_day(w: World) -> str:
-    """Draw weather and hour, perhaps say how the sky looks; returns how the day is named next."""
+def _describe_thing(w: World) -> None:
+    """One more sentence on the thing, which is known."""
+    w.say(
+        "{Hero~} could spend [hours|a whole day] {it.playing}.",
+        "Nobody else [in the village|nearby|{hero.he} knew] had {it.one} like it.",
+        "Even at night, it lay [next to {hero.his} bed|where {hero.he} could see it].",
+        "It was [very old|almost new|not very big|quite small], but {hero.he} [loved|liked]"
+        " it [very much|more than all the others].",
+    )
+
+
+def _draw_day(w: World) -> str:
+    """Draw weather and hour; returns how the day may be named."""
     weather, sky = w.one(WEATHERS)
     w.words(sky=sky)
     w.hour = 0 if w.maybe(0.7) else 1
     w.words(weather=weather, hour="morning" if w.hour == 0 else "afternoon")
-    if w.maybe(0.35):
-        w.say("It was a {weather} {hour}. {Sky}", "{Sky}")
-        return "[That {hour}, |]"
     return "[One {weather} {hour}, |One day, |One {hour}, |On a {weather} {hour}, ]"
+
+
+def _set_day(w: World) -> str:
+    """Draw weather and hour, perhaps say how the sky looks; returns how the day is named next."""
+    day = _draw_day(w)
+    if w.aside(0.35):
+        w.say("{Sky}")
+        return "[That {hour}, |]"
+    return day
 
 
 def _look_around(w: World, place: Place) -> None:
@@ -151,47 +201,40 @@ def set_out(w: World, place: Place, purpose: str = "") -> None:
         day + "{hero~} set out for {place}" + purpose + ".",
         day + "{hero~} wanted to [go|walk] {place.to}, and off {hero.he} went.",
     )
-    if w.maybe(0.4):
+    if w.aside(0.3):
         _look_around(w, place)
 
 
 def begin_day(w: World, *, thing: str = "") -> None:
-    """Introduce the hero and the thing, and start a day without going anywhere yet."""
-    introduce_hero(w)
+    """Introduce the hero and the thing, and perhaps start the day, without going anywhere yet."""
     if thing:
-        introduce_thing(w, thing)
+        introduce_owner(w, thing)
+    else:
+        introduce_hero(w)
     w.paragraph()
+    if not w.aside(0.45):
+        return
     w.words(breakfast=w.one(BREAKFASTS))
     did, done = w.one(CHORES)
     w.bind("chore", {"": did, "done": done})
-    if w.maybe(0.3):
-        w.say(w.one(WEATHERS)[1])
-    if w.maybe(0.6):
-        w.say(
-            "One [day|morning], {hero~} [had|ate] {breakfast} [for breakfast|in the kitchen]"
-            " and [then|] {chore}.",
-            "One [fine|clear|warm|cool] morning, {hero~} {chore}[ and had {breakfast}|].",
-            "It began on a [Monday|Tuesday|Friday|Saturday]. {Hero~} had just {chore.done}.",
-            "After {breakfast} [for breakfast|and a long yawn], {hero~} {chore}.",
-        )
-    else:
-        w.say(
-            "One day, {hero~} [got up early|was up with the birds|jumped out of bed].",
-            "One morning, {hero~} [had breakfast and ran outside|put on {hero.his} jacket and"
-            " went out|woke up and stretched].",
-            "It was [a free day|a long summer day|the first warm day of the year"
-            "|the day after the spring feast|the last day of the week].",
-            "One [fine|clear|warm] morning, {hero~} had many plans.",
-        )
+    w.say(
+        "One [day|morning], {hero~} [had|ate] {breakfast} [for breakfast|in the kitchen]"
+        " and [then|] {chore}.",
+        "One [fine|clear|warm|cool] morning, {hero~} {chore}[ and had {breakfast}|].",
+        "It began on a [Monday|Tuesday|Friday|Saturday], when {hero~} had just {chore.done}.",
+        "One morning after {breakfast} [for breakfast|and a long yawn], {hero~} {chore}.",
+        "One day, {hero~} [got up early|was up with the birds|jumped out of bed] and {chore}.",
+    )
 
 
 def begin(w: World, place: Place, *, thing: str = "", purpose: str = "") -> None:
     """Introduce the hero, the thing if there is one, and bring them to the place."""
-    order = w.one(("hero", "hero", "hero", "place", "talk", "day", "thing" if thing else "hero"))
+    order = w.one(("hero", "hero", "brief", "place", "talk", "day", "thing" if thing else "brief"))
     if order == "hero":
-        introduce_hero(w)
         if thing:
-            introduce_thing(w, thing)
+            introduce_owner(w, thing)
+        else:
+            introduce_hero(w)
         w.paragraph()
         set_out(w, place, purpose)
         return
@@ -201,6 +244,8 @@ def begin(w: World, place: Place, *, thing: str = "", purpose: str = "") -> None
         w.paragraph()
         set_out(w, place, purpose)
         return
+    if thing:
+        purpose = ""  # it may name the thing, which is introduced only afterwards
     w.go(place=place)
     if order == "place":
         w.say(w.one(place.sights))
@@ -208,21 +253,45 @@ def begin(w: World, place: Place, *, thing: str = "", purpose: str = "") -> None
             "{Hero.a} [named|called] {hero.name} [came|walked|ran] {place.to}" + purpose + ".",
             "That was how it [looked|was] {place.at} when {hero.a} named {hero.name} came"
             " [along|there|by].",
-            "In the middle of it all was {hero.a} [named|called] {hero.name}.",
+            "In the middle of it all was {hero.a} [named|called] {hero.name}, [very|always]"
+            " {trait}[ and {trait.second}|].",
+            "{Hero.a} [named|called] {hero.name}, who lived {home}, [stood|was] {place.at} and"
+            " [looked around|watched it all].",
+        )
+    elif order == "brief":
+        day = _draw_day(w)
+        w.say(
+            day + "{hero.a} [named|called] {hero.name}, who lived {home}, [went|walked|ran]"
+            " {place.to}" + purpose + ".",
+            day + "{hero.name}, {hero.a} who [liked|loved] to {habit}, [went|walked|ran]"
+            " {place.to}" + purpose + ".",
+            day + "{hero.a} [named|called] {hero.name}, who was always {trait}, set out for"
+            " {place}" + purpose + ".",
+            "Once upon a time, {hero.a} [named|called] {hero.name} [went|walked|ran] {place.to}"
+            + purpose
+            + ".",
+            "{hero.name}, {hero.a}, was {place.at} one {weather} {hour}, [far from any"
+            " trouble|thinking of nothing bad|as happy as could be].",
+            "It was a {weather} {hour} when {hero.a} [named|called] {hero.name} [came|went]"
+            " {place.to}" + purpose + ".",
+            "On the way {place.to}, {hero.a} [named|called] {hero.name} was [singing|whistling|in a"
+            " good mood|in a hurry].",
         )
     elif order == "talk":
         w.cast_parent("parent")
         w.say(
             '"[May I go out|Can I go outside|May I go and play]?" asked {hero.a} named'
-            " {hero.name}.",
+            " {hero.name}, and {parent} [nodded|said yes|smiled].",
             '"[I am going out|See you later|I will be back soon]!" [called|cried] {hero.a} named'
-            " {hero.name}.",
+            " {hero.name}[, who could hardly wait|].",
+            '"[Be back for supper|Come home before dark|Take your jacket|Have fun]," {hero.name},'
+            " {hero.a}, heard {parent} [say|call].",
         )
-        w.line(
-            '"[Be back for supper|Come home before dark|Take your jacket|Have fun]," said {parent}'
-            "[ and smiled|, who was busy|].",
+        w.say(
+            "[A little later|Soon], {hero~} [went|walked|ran] {place.to}" + purpose + ".",
+            "{Hero~} [ran|went|skipped|set off] {place.to}" + purpose + ".",
+            "Then {hero~} was off {place.to}" + purpose + ".",
         )
-        w.say("{Hero~} [ran|went|skipped] {place.to}" + purpose + ".")
     else:
         day = _set_day(w)
         w.say(
@@ -235,26 +304,24 @@ def begin(w: World, place: Place, *, thing: str = "", purpose: str = "") -> None
     w.telling.met("hero")
     if thing:
         _carry_thing(w, thing)
-    if w.maybe(0.5):
+    if w.aside(0.3):
         _describe_hero(w)
     w.paragraph()
 
 
 def _begin_with_thing(w: World, thing: str) -> None:
     """Introduce the thing first, and the hero as its owner."""
-    w.take("hero", thing)
-    w.bind("it", w.telling.forms(thing))
-    w.cast_relative("giver")
+    _own(w, thing)
     w.say(
         "There was once {it.a} that belonged to {hero.a} [named|called] {hero.name}.",
-        "{It.a} [lay|stood] on a shelf. It [was the treasure of|belonged to] {hero.name},"
+        "{It.a} [lay|stood] on a shelf and [was the treasure of|belonged to] {hero.name},"
         " {hero.a}.",
         "Everybody knew {hero.name}, {hero.a}, because {hero.he} was always {it.using}.",
         "{hero.name}, {hero.a}, had {it.a}, and {hero.he} loved to {it.play}.",
     )
     w.telling.met("hero")
     w.telling.met(thing)
-    if w.maybe():
+    if w.aside(0.3):
         w.say(
             "{Giver} had [made it|found it|brought it home] [long ago|one winter|in spring].",
             "It was [the only one of its kind|much older than {hero.name}|a present from {giver}].",
@@ -264,9 +331,7 @@ def _begin_with_thing(w: World, thing: str) -> None:
 
 def _carry_thing(w: World, thing: str) -> None:
     """The hero, already on the way, has the thing along."""
-    w.take("hero", thing)
-    w.bind("it", w.telling.forms(thing))
-    w.cast_relative("giver")
+    _own(w, thing)
     w.say(
         "{Hero~} had {it.a} with {hero.him}[, a present from {giver}|].",
         "{Hero~} [carried|had brought] {it.a}.",

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from modelwright.data.stories.cast import creature
-from modelwright.data.stories.closing import go_home, learned
+from modelwright.data.stories.closing import close, learned
 from modelwright.data.stories.moves import feel_glad
 from modelwright.data.stories.opening import begin
 from modelwright.data.stories.places import places_with
@@ -15,7 +15,7 @@ from modelwright.data.stories.world import World
 _HURTS = (
     ("bird", "had a hurt wing and could only hop", "made a splint from a thin twig and a strip of cloth", "flew up to the roof and sang"),
     ("fox cub", "had a thorn in its foot", "held the foot gently and pulled out the thorn", "ran three times around the tree"),
-    ("turtle", "was lying on its back and could not turn over", "rolled it over, very gently", "put out its head and walked off"),
+    ("turtle", "was lying on its back and could not turn over", "rolled it over, back onto its feet", "put out its head and walked off"),
     ("hedgehog", "was caught in an old net", "cut the net, string by string", "curled up once and then trotted away"),
     ("rabbit", "was stuck under a root", "dug the earth away until it was free", "hopped off with a flash of its white tail"),
     ("duckling", "had fallen into a deep ditch and could not get out", "laid a board into the ditch like a bridge", "climbed up and waddled to the pond"),
@@ -44,26 +44,24 @@ def hurt_animal(w: World) -> None:
     )
     w.words(spot=w.one(place.spots))
     w.say(
-        "[Suddenly|Then] {hero~} heard a [soft|tiny|strange] sound [{spot}|not far away]. It was"
-        " {animal}.",
-        "{Spot}, something moved. {Hero~} [bent down|went closer] and saw {animal}.",
-        "Then {hero.he} [saw|found] {animal} {spot}.",
+        "[Suddenly|Then] {hero~} heard a [soft|tiny|strange] sound and found {animal} that"
+        " {trouble}.",
+        "{Spot}, {hero~} [discovered|saw|found] {animal} that {trouble}.",
+        "Then {hero.he} [saw|found] {animal} {spot}, and it {trouble}.",
     )
     w.telling.met("animal")
-    w.say("It {trouble}.", "The poor {kind} {trouble}.")
     w.line(
         '"[Do not be afraid|I will help you|Poor little thing|Shh, hold still],"'
         " [said|whispered] {hero}.",
         '"[Oh, you poor thing|Wait, I will help you]!" said {hero}.',
+        "{Hero} [felt sorry for it|wanted to help at once].",
     )
     w.paragraph()
-    shy = w.maybe(0.4)
-    if shy:
+    if w.spare(0.4):
         w.say(
-            "At first {animal} was [frightened|afraid] and [trembled|would not hold still]."
-            " {Hero~} [sat down and waited|spoke very softly] until it was calm.",
-            "{Hero.he} did not come too near. {Hero~} [sang softly|waited], and little by little"
-            " {animal} [grew calm|looked up].",
+            "At first {animal} [trembled|would not hold still], so {hero~} [sat down and"
+            " waited|spoke very softly] until it was calm.",
+            "{Hero.he} [sang softly|waited], and little by little {animal} [grew calm|looked up].",
         )
     alone = w.maybe(0.45)
     if alone:
@@ -77,10 +75,11 @@ def hurt_animal(w: World) -> None:
         else:
             w.cast_neighbour("helper")
         w.say(
-            "{Hero} [ran|hurried] to get {helper}[, who knew a lot about animals|].",
-            "Luckily, {helper} [was near|came along] and knew [what to do|how to help].",
+            "{Hero} [ran|hurried] to get {helper}[, who knew a lot about animals|], and [together|side"
+            " by side] they {care}.",
+            "Luckily, {helper} [was near|came along] and knew [what to do|how to help], and so they"
+            " {care}.",
         )
-        w.say("[Together|Side by side], they {care}.")
     w.note("heal", "hero", kind)
     if kind in ("bird", "fox cub", "owl chick") and w.maybe():
         w.say(
@@ -89,28 +88,26 @@ def hurt_animal(w: World) -> None:
         )
     w.say(
         "[Soon|After a while|At last] {animal} {well}.",
-        "It [looked at {hero.him}|stayed still] for a moment. Then it {well}.",
+        "The {kind} [looked at {hero.him}|stayed still] for a moment, and then it {well}.",
     )
-    feel_glad(w)
-    back = w.maybe(0.5)
-    if back:
+    if w.spare(0.4):
+        feel_glad(w)
+    if w.spare(0.4):
         w.say(
             "[A week later|Some days later|The next morning], there was something in front of"
             " {hero.his} door: [a round nut|a blue feather|a shiny stone|a red berry|a yellow"
-            " flower]. {Hero~} looked up and [saw {animal}|smiled].",
+            " flower].",
             "After that, {animal} came [back|by] every [morning|evening], and {hero} [always|]"
             " had [a kind word|something good] for it.",
         )
-    elif w.maybe(0.7):
-        learned(
+    else:
+        close(
             w,
             "even a small hand can be a great help",
             "gentle hands and a quiet voice work wonders",
             "whoever is small needs friends",
             "one should never pass by when somebody needs help",
         )
-    else:
-        go_home(w)
 
 
 _YOUNG = (
@@ -138,25 +135,21 @@ def lost_young(w: World) -> None:
         "There {hero.he} [met|found] {young}, [all alone|quite alone] on the path.",
         "A [thin|tiny|sad] little voice came from [behind a bush|under a cart|the ditch], and"
         " there [sat|stood] {young}.",
-        "Something soft [bumped against|touched] {hero.his} leg. It was {young}.",
-        "{Young} came [running|tumbling] out of the grass and [followed {hero.him}|stopped in"
+        "Something soft [bumped against|touched] {hero.his} leg, and it was {young}.",
+        "{Young} came [running|tumbling] out of the [grass|bushes|leaves] and [followed {hero.him}|stopped in"
         " front of {hero.him}].",
     )
     w.telling.met("young")
     w.line(
         '"[Where is your mother|Are you lost|Where do you belong]?" asked {hero}[, but of course'
-        " it did not answer|]."
-    )
-    w.say(
-        "It [trembled a little|was hungry and tired], and it [did not want to stay alone|would"
-        " not go away].",
+        " it did not answer|].",
         "{Hero~} [looked in every direction|looked all around], but there was no {mother.kind}"
         " to be seen.",
-        "The {young.kind} made a [small|sad] sound and [came closer|looked up at {hero.him}].",
+        "It [trembled a little|was hungry and tired], and it [did not want to stay alone|would"
+        " not go away].",
     )
     w.paragraph()
-    wrong = w.maybe(0.5)
-    if wrong:
+    if w.spare(0.4):
         w.say(
             "{Hero~} [knocked at two doors|went from house to house], but [nobody was at"
             " home|nobody could help].",
@@ -165,53 +158,57 @@ def lost_young(w: World) -> None:
             "{Hero~} asked [a woman with a basket|a man on a cart|two boys with a ball], but"
             " nobody [had seen its mother|knew anything].",
         )
-    clue = w.maybe(0.5)
-    if clue:
+    if w.spare(0.5):
         w.say(
-            "Then {hero~} saw small tracks in the [mud|sand|soft earth]. They were the tracks of"
-            " {young}, and {hero.he} followed them [back|the way they had come]."
+            "Then {hero~} saw the small tracks of {young} in the [mud|sand|soft earth] and followed"
+            " them [back|the way they had come].",
+            "The [mud|sand|soft earth] was full of its small tracks, and {hero~} followed them"
+            " [back|the way they had come].",
         )
     else:
         w.say(
-            "Then {hero~} stood very still and listened. [From far away|Very faintly] came the"
-            " sound of {calling}."
+            "Then {hero~} stood very still and [listened|closed {hero.his} eyes], and [from far away|very faintly] came the"
+            " sound of {calling}.",
+            "[From far away|Very faintly], {hero~} heard [something|a voice] {calling}, and went"
+            " after the sound.",
+        )
+    if w.spare(0.5):
+        w.say(
+            "[Step by step|Slowly], with {young} in {hero.his} arms, {hero} went on, [over a little"
+            " bridge|through a gap in the hedge|past the old well|through the tall grass].",
+            "{Hero~} picked {young} up, and it [fell asleep|held still|felt warm] in {hero.his} arms while"
+            " they walked.",
         )
     w.say(
-        "[Step by step|Slowly], with {young} in {hero.his} arms, {hero} went on, [over a little"
-        " bridge|through a gap in the hedge|past the old well|through the tall grass].",
-        "{Hero~} picked {young} up, and it [fell asleep|held still] in {hero.his} arms while"
-        " they walked.",
-    )
-    w.say(
-        "{Where}, {mother.a} was running up and down and {calling}[ loudly|].",
+        "{Where}, {mother.a} was running [up and down|to and fro|in circles] and {calling}[ loudly|].",
         "And there, {where}, stood its mother, {calling} [louder and louder|with all her might].",
     )
     w.say(
-        "{Hero~} put {young} down, and it ran [straight|as fast as it could] to her.",
-        "When the {mother.kind} saw {young}, she [came running|ran to meet it], and the little"
+        "{Hero~} [let {young} go|put {young} down], and it ran [straight|as fast as it could] to her.",
+        "When the {mother.kind} saw {young}, she [came running|ran to meet it|stopped and stared], and the [little|small|lost]"
         " one [pushed close to her|hid under her].",
     )
     w.note("reunite", "hero", young)
-    if w.maybe(0.6):
-        feel_glad(w)
-    else:
+    if w.spare(0.5):
+        if w.maybe():
+            feel_glad(w)
+        else:
+            w.say(
+                "{Hero~} watched them [go|for a long time|until they were out of sight].",
+                "[How they rubbed their noses|What a welcome that was]!",
+            )
+    if w.spare(0.35):
+        w.cast_parent("parent")
         w.say(
-            "{Hero~} watched them [go|for a long time|until they were out of sight].",
-            "[How they rubbed their noses|What a welcome that was]! {Hero~} [felt warm inside|could"
-            " not look away].",
+            "Then {hero~} [ran home|went home], and for some reason {hero.he} [hugged|kissed|held] {parent}"
+            " [very tightly|a little longer than usual]."
         )
-    if w.maybe(0.5):
+    elif w.spare(0.6):
         learned(
             w,
             "listening can show the way",
             "every little one belongs to somebody",
             "it is good to take the time to help",
-        )
-    else:
-        w.cast_parent("parent")
-        w.say(
-            "Then {hero~} [ran home|went home], and for some reason {hero.he} hugged {parent}"
-            " [very tightly|a little longer than usual]."
         )
 
 
@@ -254,19 +251,20 @@ def clever_escape(w: World) -> None:
             pronoun,
         ),
     )
-    if w.maybe(0.5):
+    if w.spare(0.3):
         w.say(
             "{Hero~} [hummed a song|counted the flowers|was thinking of supper] and did not look"
             " around.",
-            "It was [very quiet|too quiet]. Even the birds were silent.",
+            "It was [very quiet|too quiet], and even the birds were silent.",
         )
     w.say(
         "[Suddenly|All at once], {hunter} stood [in the way|in front of {hero.him}].",
-        "Then the bushes moved, and out came {hunter}.",
+        "Then [the bushes moved|a twig broke|the grass parted|something rustled], and out [came|stepped|jumped] {hunter}.",
+        "{Hunter} had been [waiting|hiding] [behind a rock|in the shadows|under a bush] and [jumped out|blocked the way].",
     )
     w.telling.met("hunter")
     w.line(
-        '"[What a nice little lunch|I have not eaten all day|You come just in time for my'
+        '"[What a nice little lunch|I have not eaten all day|You come [just in time|as if called] for my'
         ' dinner]," said {hunter}[ with a smile|].'
     )
     w.note("caught", "hero")
@@ -274,45 +272,44 @@ def clever_escape(w: World) -> None:
     w.say(
         "{Hero~} felt [cold|hot] all over, but [a cool thought came|an idea jumped up like a"
         " frog].",
-        "{Hero} was [small|afraid], but {hero.he} was not [stupid|slow]. {Hero.he} thought"
-        " [fast|hard].",
-        "{Hero.his} knees shook. But {hero.his} head was clear.",
-        "Running was no use. {Hero} had to think of something.",
+        "{Hero} was [small|afraid|trembling], but {hero.he} was [not stupid|not slow|also clever].",
+        "{Hero.his} [knees|{hero.hands}] shook, but {hero.his} head was clear.",
+        "[Running|Crying|Shouting] was no use, and {hero} had to think of something.",
     )
-    w.line('"{Say}" said {hero}[ as calmly as {hero.he} could|].')
-    w.say("And {hero.he} {does}.", "{Hero} {does}.")
+    w.line(
+        '"{Say}" said {hero}, and {hero.he} {does}.',
+        '"{Say}" said {hero} [as calmly as {hero.he} could|in a friendly voice] and {does}.',
+    )
     w.say(
-        "{Hunter} [was very greedy|believed every word|did not think for long]. {Hunter.he}"
-        " {falls}.",
+        "{Hunter} [was very greedy|believed every word|did not think for long] and {falls}.",
         "{Hunter} {falls}.",
     )
     w.note("trick", "hero", "hunter")
     w.say(
-        "{Hero~} did not wait to see more. {Hero.he} [slipped into the bushes|was gone between"
-        " the trees] and only stopped [at home|at {hero.his} own door].",
-        "{Hero} [ran|raced] home as fast as {hero.his} legs could carry {hero.him}.",
-        "And {hero}? {Hero.he} was over the hill and gone [before anybody could count to"
-        " ten|like the wind].",
+        "{Hero} [slipped into the bushes|was gone between the trees] and only stopped [at home|at"
+        " {hero.his} own door].",
+        "{Hero} [ran|raced] home [as fast as {hero.his} legs could carry {hero.him}|without looking back|and locked the door].",
+        "And {hero} was over the hill and gone [before anybody could count to ten|like the wind].",
     )
-    if w.maybe(0.6):
+    if w.spare(0.4):
         w.cast_relative("elder")
         w.say(
             "{Elder} [hugged {hero.him}|shook {elder.his} head and laughed] when {elder.he}"
             " heard [the story|about it].",
             "At supper, {elder} wanted to hear the story [three times|again and again].",
         )
-    if w.maybe(0.6):
+    if w.spare(0.25):
+        w.say(
+            "Since then, {hunter} has made a wide circle around every {hero.kind}.",
+            "Since then, {hunter} never came near {hero.one} again.",
+        )
+    elif w.spare(0.6):
         learned(
             w,
             "a quick mind is better than long teeth",
             "small ones must be clever",
             "fear is no reason to stop thinking",
             "who is greedy does not look closely",
-        )
-    else:
-        w.say(
-            "Since then, {hunter} has made a wide circle around every {hero.kind}.",
-            "Since then, {hunter} never came near {hero.one} again.",
         )
 
 

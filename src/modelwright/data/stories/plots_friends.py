@@ -1,14 +1,12 @@
-"""Plots between friends: they share, quarrel, comfort each other, and find a new one."""
+"""Plots between friends: they share, quarrel and comfort each other."""
 
 # ruff: noqa: E501 (a row of a table stays on one line)
 
 from __future__ import annotations
 
-from modelwright.data.stories.closing import go_home, habit_again, learned
-from modelwright.data.stories.moves import feel_sad
-from modelwright.data.stories.opening import begin, introduce_hero
+from modelwright.data.stories.closing import close, habit_again, learned
+from modelwright.data.stories.opening import begin
 from modelwright.data.stories.places import places_with
-from modelwright.data.stories.things import TOYS
 from modelwright.data.stories.world import World
 
 # Treats, and how one is divided in two.
@@ -47,14 +45,12 @@ def sharing(w: World) -> None:
     w.words(spot=w.one(place.spots))
     w.say(
         "Just as {hero.he} [wanted to take the first bite|sat down to eat], {hero.he} saw"
-        " {friend} sitting {spot}.",
-        "Then {friend} came by[, tired and pale,|] and sat down.",
-    )
-    w.say(
-        "{Friend} had [dropped|lost|forgotten] {friend.his} own lunch[ on the way|] and was"
-        " [very|so] hungry.",
-        "{Friend.his} stomach made a [loud|funny] noise. {Friend.he} had nothing to eat.",
-        "{Friend~} said nothing, but {friend.he} looked at the {treat.noun} with big eyes.",
+        " {friend} {spot}, [pale and hungry|without any lunch].",
+        "Then {friend} came by, who had [dropped|lost|forgotten] {friend.his} own lunch[ on the"
+        " way|].",
+        "{Friend} was sitting {spot}, and {friend.his} stomach made a [loud|funny] noise.",
+        "{Friend}, who had [eaten nothing since breakfast|no lunch that day], looked at the"
+        " {treat.noun} with big eyes.",
     )
     w.paragraph()
     greedy = w.maybe(0.4)
@@ -65,14 +61,12 @@ def sharing(w: World) -> None:
             " a hurry].",
         )
         w.say(
-            "But it did not taste [good|as good as {hero.he} had hoped], and soon {hero.his}"
-            " stomach hurt.",
-            "[Afterward|But then] {hero~} felt [strange|bad], and not only in {hero.his} stomach.",
-        )
-        feel_sad(w, "friend")
-        w.say(
-            "{Hero} could not forget {friend.his} face.",
-            "When {hero} saw that, {hero.he} felt [ashamed|sorry].",
+            "But it did not taste [good|as good as {hero.he} had hoped], and {hero.he} could not"
+            " forget {friend.his} face.",
+            "[Afterward|But then] {hero~} saw {friend.his} [sad|pale] face and felt"
+            " [ashamed|sorry].",
+            "Soon {hero.his} stomach hurt, and when {friend} [sat there with empty"
+            " {friend.hands}|turned away without a word], {hero.he} felt worse.",
         )
         w.words(
             sweet=w.one(
@@ -91,18 +85,24 @@ def sharing(w: World) -> None:
             "So {hero~} hurried home, got {sweet} and shared it with {friend}.",
         )
         w.line(
-            '"[I am sorry|I was greedy]," said {hero}. "[Next time I will share at once|Please'
-            ' take as much as you want]."'
+            '"[I am sorry|I was greedy]. [Next time I will share at once|Please take as much as'
+            ' you want]," said {hero}.'
         )
+        if w.spare(0.5):
+            w.say(
+                "{Friend} [was not angry for long|forgave {hero.him} with a full mouth].",
+                "They ate [side by side|together], and it tasted [better than before|wonderful].",
+            )
     else:
         w.say(
-            "{Hero} looked at the {treat.noun}. It was not very big. [Still|But then], {hero.he}"
-            " {divide} and gave {friend} [one part|the bigger part].",
-            "{Hero~} thought for a moment. Then {hero.he} {divide}.",
+            "The {treat.noun} was not very big, but {hero} {divide} and gave {friend} [one"
+            " part|the first piece].",
+            "{Hero~} thought for a moment, and then {hero.he} {divide}.",
+            "Without [a word|waiting], {hero~} {divide}, and {friend} got the [first|best] piece.",
         )
         w.line(
-            '"[Here|This is for you|Take this]," said {hero}. "[It tastes better together|There'
-            ' is enough for two|I cannot eat while you are hungry]."'
+            '"[Here|This is for you|Take this]! [It tastes better together|There is enough for'
+            ' two|I cannot eat while you are hungry]," said {hero}.'
         )
         w.say(
             "{Friend} [smiled|thanked {hero.him} with a full mouth|ate every crumb].",
@@ -127,16 +127,13 @@ def sharing(w: World) -> None:
                 " seek|catch]."
             )
     w.note("share", "hero", "treat")
-    if w.maybe(0.6):
-        learned(
-            w,
-            "half of a thing can be worth more than all of it",
-            "sharing makes two people happy",
-            "nothing tastes good while a friend is hungry",
-            "a shared meal tastes best",
-        )
-    else:
-        go_home(w)
+    close(
+        w,
+        "half of a thing can be worth more than all of it",
+        "sharing makes two people happy",
+        "nothing tastes good while a friend is hungry",
+        "a shared meal tastes best",
+    )
 
 
 # What two friends do together: the plan, what each wants, why it fails alone, how both wishes fit.
@@ -156,76 +153,79 @@ _QUARRELS = (
 def quarrel(w: World) -> None:
     """Two friends want different things, part, fail alone, and find what suits both."""
     w.cast_hero()
+    w.keep_short()
     plan, mine, yours, both, alone = w.one(_QUARRELS)
     w.words(plan=plan, mine=mine, yours=yours, both=both, alone=alone)
     begin(w, w.one(places_with(w.kind)), purpose=" to meet a friend")
     w.cast_friend("friend")
     w.say(
-        "There {hero.he} met {friend}. They had planned to {plan}[ for a long time|].",
+        "There {hero.he} met {friend}, because they had planned to {plan}.",
         "{Friend} was [already waiting|there first], and together they wanted to {plan}.",
+        "{Friend} came too, and they [began|got ready] to {plan}.",
     )
-    w.line('"I want {mine}," said {hero}.')
-    w.line('"[No|But no]! I want {yours}," said {friend}.')
+    w.line(
+        '"I want {mine}," said {hero}, but {friend} [shouted|said|answered], "[No|But no], I want'
+        ' {yours}!"',
+        "{Hero} wanted {mine}, but {friend} [would not hear of it and|] asked for {yours}.",
+        '"{Yours}!" said {friend}, but {hero} [wanted {mine}|shook {hero.his} head and asked for'
+        " {mine}].",
+    )
     w.say(
-        "One word led to another, [and the words were not nice|until both had red faces].",
-        "[Soon|Before long] they were both shouting, and neither of them listened.",
-        "They got louder and louder. [In the end|At last] {friend} stamped {friend.his} foot and"
-        " walked away.",
+        "One word led to another, [and the words were not nice|until both had red faces], and"
+        " [{friend}|at last {friend}] [marched off|ran away].",
+        "[Soon|Before long] they were both [shouting|very loud|red in the face], and [neither of them|neither] [listened|gave in].",
+        "They got louder and louder, until {friend} stamped {friend.his} foot and [marched off|ran away].",
         '"[Then do it alone|Then I will do it without you]!" cried {hero}, and they turned their'
         " backs on each other.",
     )
     w.paragraph()
     w.note("quarrel", "hero", "friend")
     w.say(
-        "{Hero} [tried|began] alone. But {hero.he} {alone}.",
+        "{Hero} [tried|began] without {friend}, but {hero.he} {alone}[, and there was nobody to laugh with|].",
         "{Hero} [worked|tried] by {hero.himself} for a while, but {hero.he} {alone}.",
-    )
-    w.say(
-        "There was nobody to [laugh with|talk to|hold the other end].",
-        "It was [very quiet|no fun]. {Hero~} missed {friend}[ and {friend.his} jokes|].",
-        "[Without {friend}|Alone], nothing was [right|any fun].",
+        "Now {hero} {alone}, and it was [very quiet|no fun at all].",
+        "Without {friend}, {hero} {alone}, and nothing was [right|any fun].",
     )
     way = w.one(("hero", "friend", "elder", "thing"))
     if way == "elder":
         w.cast_relative("elder")
         w.line(
             '"[Must one of you be wrong|Why not have both]?" asked {elder}, who had heard the'
-            " shouting."
+            " shouting[, and so {hero} went to {friend}|]."
         )
-        w.say("{Hero} thought about it and [went|ran] to {friend}.")
     elif way == "friend":
         w.say(
-            "After a while there was a cough. {Friend} stood there, looking at {friend.his} feet."
+            "After a while there was a [cough|small cough|sound], and {friend} stood there, looking at {friend.his}"
+            " feet.",
+            "Then {friend} came back, [very slowly|step by step], with {friend.his} head down.",
         )
     elif way == "thing":
         w.say(
-            "On a stone {hero~} [saw|found] a [flower|shiny shell|drawing of two friends]."
-            " {Friend} had left it there, and now {friend.he} looked out from behind a tree."
+            "On a stone lay a [flower|shiny shell|drawing of two friends], and {friend}, who had"
+            " left it there, looked out from behind a tree."
         )
     else:
-        w.say("So {hero} went to {friend}, who sat alone [on a log|under a tree|by the path].")
-    w.line('"[I am sorry I shouted|I was wrong to shout|I do not want to fight]," said {hero}.')
+        w.say(
+            "So {hero} went to {friend}, who sat alone [on a log|under a tree|by the path].",
+            "{Hero} [missed|thought of] {friend} and {friend.his} jokes, and went to look for"
+            " {friend.him}.",
+        )
     w.line(
-        '"[I am sorry too|And I am sorry too|Let us be friends again]," said {friend}. "What'
-        ' about {both}?"'
+        '"[I am sorry I shouted|I was wrong to shout|I do not want to fight]," said {hero}.',
+        '"[Let us be friends again|I am sorry]," said {hero}[, and {hero.he} meant it|].',
+    )
+    w.line(
+        '"[I am sorry too|So am I]. What about {both}?" asked {friend}.',
+        '"[Me too|I know]! [We could have|How about] {both}?" asked {friend}.',
     )
     w.say(
-        "Why not? They [looked at each other and grinned|shook on it], and [in no time|soon]"
-        " they were busy.",
-        "That was [better than|even better than] both ideas. They [shook {hero.hands}|laughed]"
-        " and began at once.",
-        "{Hero} [laughed|nodded]. Why had they not thought of that before? They [started|went to"
-        " work] together.",
+        "They [looked at each other and grinned|shook on it], and [in no time|soon] they were"
+        " busy.",
+        "That was [better than|even better than] both ideas, so they [shook"
+        " {hero.hands}|laughed] and began at once.",
+        "{Hero} [laughed|nodded], and they [started|went to work] together.",
     )
-    if w.maybe(0.5):
-        learned(
-            w,
-            "two wishes can often fit together",
-            "a friend is worth more than being right",
-            "shouting closes the ears",
-            "the best ideas belong to two",
-        )
-    else:
+    if w.spare(0.35):
         w.say(
             "And [while they worked|all afternoon], neither of them could remember [how the"
             " quarrel had begun|why they had been so angry].",
@@ -233,18 +233,26 @@ def quarrel(w: World) -> None:
             "From then on, when they did not agree, they [first listened|sat down and thought of"
             " a third way].",
         )
+    elif w.spare(0.35):
+        learned(
+            w,
+            "two wishes can often fit together",
+            "a friend is worth more than being right",
+            "shouting closes the ears",
+            "the best ideas belong to two",
+        )
 
 
 # Ways to cheer somebody up, and whether they can work for anybody.
 _CHEERS = (
-    ("told a joke about a cow", "{Friend} did not laugh"),
-    ("made the funniest face in the world", "{Friend} did not even look up"),
-    ("sang a merry song", "{Friend} put both {friend.hands} over {friend.his} ears"),
-    ("brought a big cookie", "{Friend} was not hungry"),
-    ("stood on {hero.his} head", "{Friend} only sighed"),
-    ("offered to play a game", "{Friend} shook {friend.his} head"),
-    ("picked a bunch of flowers", "{Friend} thanked {hero.him}, but did not smile"),
-    ("danced like a bear", "{Friend} looked the other way"),
+    ("told a joke about a cow", "{friend~} did not laugh"),
+    ("made the funniest face in the world", "{friend~} did not even look up"),
+    ("sang a merry song", "{friend~} put both {friend.hands} over {friend.his} ears"),
+    ("brought a big cookie", "{friend~} was not hungry"),
+    ("stood on {hero.his} head", "{friend~} only sighed"),
+    ("offered to play a game", "{friend~} shook {friend.his} head"),
+    ("picked a bunch of flowers", "{friend~} thanked {hero.him} without a smile"),
+    ("danced like a bear", "{friend~} looked the other way"),
 )
 
 
@@ -261,7 +269,7 @@ _SORROWS = (
 
 
 def cheer_up(w: World) -> None:
-    """A friend is sad; tricks do not help, but listening shows what does."""
+    """A friend is sad; a trick does not help, but listening shows what does."""
     w.cast_hero()
     why, idea, deed, result = w.one(_SORROWS)
     w.words(why=why, idea=idea, deed=deed, result=result)
@@ -270,133 +278,62 @@ def cheer_up(w: World) -> None:
     w.say(
         "There {hero.he} found {friend}, who was [sitting alone|very quiet|staring at the ground].",
         "{Friend} sat there with a [long|sad|pale] face.",
+        "{Friend} was there too, but [did not look up|said nothing|would not play].",
     )
     (first, no), (second, no_again) = w.some(_CHEERS, 2)
     w.words(first=first, no=no, second=second, no_again=no_again)
-    w.say(
-        '"I will cheer {friend.him} up," thought {hero}. {Hero.he} {first}. {No}.',
-        "{Hero} wanted to help. First {hero.he} {first}. {No}.",
-    )
-    if w.maybe(0.65):
+    if w.spare(0.4, 7):
         w.say(
-            "Then {hero} {second}. {No_again}.",
-            "[Next|After that], {hero.he} {second}. {No_again}.",
+            "To cheer {friend.him} up, {hero} {first}, but {no}.",
+            "{Hero} wanted to help and {first}, but {no}.",
+        )
+        w.say(
+            "Then {hero} {second}, but {no_again}.",
+            "[Next|After that], {hero.he} {second}, but {no_again}.",
+        )
+    else:
+        w.say(
+            "To cheer {friend.him} up, {hero} {first} and then {second}, but {no_again}.",
+            "{Hero} wanted to help, so {hero.he} {first}, but {no}.",
+            "First {hero} {first}, then {hero.he} {second}, but {no_again}.",
         )
     w.paragraph()
     w.say(
         "[At last|In the end] {hero} [had no more ideas|gave up] and simply sat down [beside"
-        " {friend.him}|next to {friend.him}]. For a [long|good] while, neither said a word.",
-        "So {hero} stopped. {Hero.he} sat down [close to {friend}|on the ground] and asked,"
-        ' "[What is wrong|Do you want to tell me]?"',
+        " {friend.him}|next to {friend.him}][, and neither said a word|].",
+        'So {hero} stopped, sat down [close to {friend}|on the ground] and asked, "[What is'
+        ' wrong|Do you want to tell me]?"',
     )
     w.say("[Then|At last] {friend} [began to talk|told {hero.him} why|opened up]: {why}.")
     w.note("listen", "hero", "friend")
     w.line(
-        '"[I see|Now I understand|That is sad]," said {hero}. "[We could|Let us] {idea}['
-        ' together|]."'
+        '"[I see|Now I understand|That is sad]. [We could|Let us] {idea}[ together|]," said'
+        " {hero}.",
+        '"[Let us|Why don\'t we|We could] {idea}[ together|]," said {hero} [after a while|when'
+        " {hero.he} had heard it all].",
     )
-    w.say("{Friend} [looked up|wiped {friend.his} eyes|nodded slowly]. They {deed}.")
+    w.say(
+        "{Friend} [looked up|wiped {friend.his} eyes|nodded slowly], and they {deed}.",
+        "So they {deed}.",
+        "[That same day|The same evening|Then] they {deed}.",
+    )
     w.say("{Result}.")
-    if w.maybe(0.6):
+    if w.spare(0.5):
         w.say(
             "And {friend} [smiled|laughed] for the first time [in days|that week].",
             "{Friend} [hugged|thanked] {hero}[ and laughed|].",
         )
-    if w.maybe(0.6):
-        learned(
-            w,
-            "listening is the best help",
-            "one must first ask what is wrong",
-            "a sad friend needs ears more than jokes",
-        )
-    else:
-        habit_again(w)
-
-
-def newcomer(w: World) -> None:
-    """Somebody new and shy; the same liking makes two strangers friends."""
-    w.cast_hero()
-    introduce_hero(w)
-    w.cast_friend("friend")
-    w.telling.met("friend")
-    w.make("thing", w.one(TOYS))
-    w.paragraph()
-    w.say(
-        "One [day|morning], a new family moved into the [empty|old] house next door. They had"
-        " {friend.a} named {friend.name}.",
-        "{Friend.a}, {friend.name}, had just come to live nearby, and knew nobody.",
-        "There was somebody new [on the road|nearby], {friend.a} called {friend.name}.",
+    close(
+        w,
+        "listening is the best help",
+        "one must first ask what is wrong",
+        "a sad friend needs ears more than jokes",
+        other=habit_again,
     )
-    w.say(
-        "{Friend} was [so|very] shy that {friend.he} [hid behind the fence|never said a"
-        " word|looked away] when {hero} came by.",
-        "{Hero} said hello, but {friend} [ran inside|turned red and looked down].",
-        "{Hero} waved. {Friend} [almost waved back|did not wave back], and [ran off|closed the"
-        " door].",
-    )
-    w.line(
-        '"[Maybe {friend.he} does not like me|I think {friend.he} does not want to'
-        ' play|{Friend.he} must be angry with me]," thought {hero}.'
-    )
-    w.paragraph()
-    way = w.one(("thing", "gift", "help"))
-    w.telling.met("thing")
-    if way == "thing":
-        w.take("hero", "thing")
-        w.say(
-            "[But one day|Then, one afternoon], {hero} was outside, {thing.using}. {Hero.he}"
-            " [heard|saw] something behind the fence. {Friend} was watching, with {thing.one} of"
-            " {friend.his} own!"
-        )
-        w.line(
-            '"You have one too!" said {hero}. "[Do you want to play with me|Shall we play'
-            ' together]?"'
-        )
-        w.line(
-            '"[Yes, please|I would love to]," said {friend}. It was the first thing {friend.he}'
-            " had ever said to {hero.him}."
-        )
-    elif way == "gift":
-        w.take("hero", "thing")
-        w.say(
-            "So {hero} [left|put] {thing.a} in front of {friend.his} door, with a [note|card]:"
-            ' "From your neighbor {hero.name}."'
-        )
-        w.say(
-            "The next [day|morning], there was a [drawing|small cake|chain of flowers] in front"
-            ' of {hero.his} own door: "From {friend.name}. [Thank you.|Will you play with me?]"'
-        )
-        w.give("hero", "thing", "friend")
-    else:
-        w.say(
-            "Then [a storm|a strong wind] came and blew [the washing|all the papers] of the new"
-            " family over the [road|fields]. {Hero} ran out and [helped to catch it all|picked"
-            " up everything with them]."
-        )
-        w.say(
-            "{Friend} ran beside {hero.him}, and both of them [laughed until they could not run"
-            " any more|ended up in the same hedge, laughing]."
-        )
-    w.say(
-        "From that day on, they [played together every day|were friends].",
-        "It turned out that {friend} also loved to {habit}[, and they did it together|].",
-        "Soon the two were [never seen apart|the best of friends].",
-    )
-    w.note("befriend", "hero", "friend")
-    if w.maybe(0.6):
-        learned(
-            w,
-            "being shy is not the same as being unkind",
-            "somebody has to take the first step",
-            "a stranger may be a friend one does not know yet",
-        )
-    elif w.maybe():
-        go_home(w)
 
 
 PLOTS = (
     sharing,
     quarrel,
     cheer_up,
-    newcomer,
 )

@@ -1,10 +1,13 @@
-"""Plots at home: a meal that lacks something, and a gift made in secret."""
+"""Plots at home: a meal that lacks something, a gift made in secret, somebody new next door."""
+
+# ruff: noqa: E501 (a row of a table stays on one line)
 
 from __future__ import annotations
 
-from modelwright.data.stories.closing import go_home, learned
+from modelwright.data.stories.closing import close, learned
 from modelwright.data.stories.moves import feel_sad
 from modelwright.data.stories.opening import begin_day, introduce_hero
+from modelwright.data.stories.things import TOYS
 from modelwright.data.stories.world import World
 
 _DISHES = (
@@ -27,54 +30,55 @@ def missing_ingredient(w: World) -> None:
     w.cast_relative("guest")
     w.say(
         "{Guest} was coming to visit, and {hero~} and {elder} wanted to make {dish}.",
-        "It was {guest.'s} birthday. {Hero} and {elder} wanted to surprise {guest.him} with"
+        "It was {guest.'s} birthday, and {hero} and {elder} wanted to surprise {guest.him} with"
         " {dish}.",
-        "{Hero~} was hungry for {dish}, and {elder} [put on an apron|said that {hero.he} could"
-        " help].",
+        "One day, {hero~} and {elder} wanted to make {dish} for {guest}.",
     )
     w.say(
-        "They [set everything on the table|got out the bowls]. But one thing [was missing|could"
+        "They [set everything on the table|got out the bowls|lit the stove|read the recipe twice], but [one|the most important] thing [was missing|could"
         " not be found]: {missing}.",
-        '"[Oh no|Oh dear]," said {elder}. "We have no {missing}[ in the house|]."',
+        '"[Oh no|Oh dear], we have no {missing}[ in the house|]," said {elder}.',
     )
     w.paragraph()
     way = w.one(("borrow", "replace", "both"))
     if way in ("borrow", "both"):
         w.cast_neighbour("lender")
-        w.say(
-            "{Hero} took a [cup|basket|bowl] and [ran|went] to {lender} next door.",
-            "So {hero} knocked at the door of {lender}.",
-        )
         w.line(
-            '"[Good day|Excuse me]," said {hero}. "[Could you lend us some|May we have some|Do'
-            ' you have any] {missing}[ for {dish}|, please|]?"'
+            "{Hero} took a [cup|basket|bowl], [ran|went] to {lender} next door and asked for [some|a little]"
+            " {missing}.",
+            'So {hero} knocked at the door of {lender} and asked, "[Could you lend us some|May we'
+            ' have some|Do you have any] {missing}[ for {dish}|, please|]?"',
         )
     if way == "borrow":
         w.line(
-            '"[Gladly|Take as much as you need|I have plenty]," said {lender}. "[But I want to'
-            ' taste it|Save a bite for me|I can smell it already]."'
+            '"[Gladly|Take as much as you need|I have plenty]! [But I want to taste it|Save a bite'
+            ' for me|I can smell it already]," said {lender}.'
         )
-        w.say(
-            "{Hero} [carried|brought] the {missing} home [very carefully|like a treasure][ and"
-            " did not lose any|]."
-        )
+        if w.spare(0.4):
+            w.say(
+                "{Hero} [carried|brought] the {missing} home [very carefully|like a treasure]["
+                " and did not lose any|]."
+            )
         last = "missing"
     else:
         if way == "both":
             w.line(
-                '"[I am sorry|Oh dear], I have none myself," said {lender}. "But [why not try it'
-                ' with|have you thought of] {instead}?"'
+                '"[I am sorry|Oh dear], I have none myself, but [why not try it with|have you'
+                ' thought of] {instead}?" said {lender}.'
             )
         else:
-            w.say("{Hero} looked [through the pantry|on every shelf] and found {instead}.")
-            w.line('"[Could we take|What if we take] {instead} instead?" asked {hero}.')
-        w.say(
-            '{Elder} [had never tried that|frowned]. "[Well, why not|We will see|That might'
-            ' work]," {elder.he} said.'
+            w.say(
+                "{Hero} looked [through the pantry|on every shelf] and found {instead}.",
+                '"[Could we take|What if we take] {instead} instead?" asked {hero}, who had looked'
+                " [through the pantry|on every shelf].",
+            )
+        w.line(
+            '"[Well, why not|We will see|That might work]," said {elder}, who had never tried that.',
+            "{Elder} [frowned|had never tried that], but {elder.he} [nodded|took it] in the end.",
         )
         last = "instead"
     w.say(
-        "They [stirred|mixed] and [tasted|cooked], and soon the whole house smelled"
+        "They [stirred|mixed|chopped] and [tasted|cooked|sang], and [soon|before long] the [whole house|kitchen|house] smelled"
         " [wonderful|good].",
         "{Hero} was allowed to stir, and {hero.he} [got flour in {hero.his} {hero.hair}|licked"
         " the spoon].",
@@ -85,28 +89,25 @@ def missing_ingredient(w: World) -> None:
         " bite].",
         '"[What is in it|How did you make this]?" asked {guest} [after the first bite|with a'
         " full mouth].",
-        "When it was on the table, [nobody said a word, because everybody was eating|even the"
-        " last crumb was eaten].",
+        "When {guest} tasted it, [there was not a word, only chewing|{guest.he} wanted more and"
+        " more].",
     )
     if last == "missing":
         w.say(
             "And {hero} brought a [big|full] plate to {lender}, [while it was still warm|to say"
             " thank you]."
         )
-    else:
+    elif w.spare(0.6):
         w.say("From then on, they [always made it with {instead}|called it the dish of {hero}].")
-    if w.maybe(0.5):
-        learned(
-            w,
-            "good neighbors are worth more than a full pantry"
-            if last == "missing"
-            else "a mistake can be the start of something new",
-            "something good can be made out of what is there"
-            if last == "instead"
-            else "borrowing and giving belong together",
-        )
-    else:
-        go_home(w)
+    close(
+        w,
+        "good neighbors are worth more than a full pantry"
+        if last == "missing"
+        else "a mistake can be the start of something new",
+        "something good can be made out of what is there"
+        if last == "instead"
+        else "borrowing and giving belong together",
+    )
 
 
 _HANDMADE = (
@@ -125,6 +126,7 @@ _HANDMADE = (
 def secret_gift(w: World) -> None:
     """A gift is made in secret, nearly found out, saved by a trick, and given."""
     w.cast_hero()
+    w.keep_short()
     gift, work, hideout = w.one(_HANDMADE)
     w.bind("gift", {"": gift, "the": "the " + gift.partition(" ")[2]})
     w.words(work=work, hideout=hideout)
@@ -132,23 +134,22 @@ def secret_gift(w: World) -> None:
     w.cast_relative("elder")
     w.paragraph()
     w.say(
-        "{Elder} had a birthday coming, and {hero~} [emptied {hero.his} pockets|counted"
-        " {hero.his} coins]: [two|three|five] pennies. So it had to be something made by"
-        " {hero.hand}: {gift}.",
-        "[Soon|In a few days] {elder} would be a year older. What could {hero~} give"
-        " {elder.him}? {Gift}, that was it!",
-        "In [a week|ten days|two weeks], it would be {elder.'s} birthday. {Hero~} had no money,"
+        "{Elder} had a birthday [coming|in a few days|soon], but {hero~} had only [two|three|five] pennies, so it had"
+        " to be something made by {hero.hand}: {gift}.",
+        "[Soon|In a few days] {elder} [would be|was going to be] a year older, and {hero~} wanted to make"
+        " {elder.him} {gift}.",
+        "In [a week|ten days|two weeks], it would be {elder.'s} birthday, and {hero~} had no money,"
         " but {hero.he} had an idea: {gift}!",
         "{Hero~} wanted to give {elder} something [special|very special] for {elder.his}"
-        " birthday. It was to be {gift}.",
+        " birthday, and it was to be {gift}.",
     )
     w.say(
-        "It was not [easy|quick]. {Hero~} {work}[ until {hero.his} eyes were tired|, a little"
-        " every day], and [each time|afterward] {hero.he} put it {hideout}.",
+        "{Hero~} {work}[ until {hero.his} eyes were tired|, a little every day], and [each"
+        " time|afterward] {hero.he} put it {hideout}.",
         "Every [evening|day after lunch|morning before breakfast], {hero~} {work} [in"
         " secret|behind the closed door|when nobody was looking], and then hid everything"
         " {hideout}.",
-        "[Day after day|Night after night], {hero~} {work}. The rest of the time, it lay hidden"
+        "[Day after day|Night after night], {hero~} {work}, and [the rest of the time|in between|by day], it lay hidden"
         " {hideout}.",
     )
     w.paragraph()
@@ -156,63 +157,61 @@ def secret_gift(w: World) -> None:
     if trouble == "found":
         w.say(
             "[One day|Then, one afternoon], {elder} [wanted to clean up|was looking for"
-            " something] and came very close to the hiding place."
+            " something] and came [very|much too] close to the [hiding place|secret|gift]."
         )
-        w.line(
-            '"[Wait|Stop]!" cried {hero}. "[There is a spider in there|I will do that for you]!"'
-        )
-        w.say(
-            "{Elder} was [surprised|puzzled], but {elder.he} [let {hero.him} do it|went away]."
-            " [That was close|It had been close]!"
-        )
+        w.line('"[Wait|Stop]! [There is a spider in there|I will do that for you]!" cried {hero}.')
+        w.say("{Elder} was [surprised|puzzled], but {elder.he} [let {hero.him} do it|went away].")
     elif trouble == "asked":
         w.line(
             '"[What are you doing all the time|Why is your door always closed|Why are your'
             ' {hero.hands} so dirty]?" asked {elder} [one day|at supper].'
         )
         w.line(
-            '"[Nothing|Oh, nothing]," said {hero} and turned [red|pink]. "I am [practicing'
-            ' something|learning something]."'
+            '"[Nothing|Oh, nothing]. I am [practicing something|learning something]," said {hero}'
+            " and turned [red|pink]."
         )
-        w.say(
-            "It was hard to say no more. [A secret wants to jump out|The secret tickled in"
-            " {hero.his} mouth|A secret is like a frog in a pocket].",
-            "{Elder} [raised {elder.his} eyebrows|smiled a little] and asked [nothing more|no"
-            " further].",
-        )
+        if w.spare(0.5):
+            w.say(
+                "It was hard to say no more, because [a secret wants to jump out|the secret tickled"
+                " in {hero.his} mouth|a secret is like a frog in a pocket].",
+                "{Elder} [raised {elder.his} eyebrows|smiled a little] and asked [nothing more|no"
+                " further].",
+            )
     else:
         w.say(
             "[Then|But two days before], {hero} [spilled a cup of milk|sneezed too"
-            " hard|stumbled], and a part of it was spoiled."
+            " hard|stumbled], and [a part|half] of it was [spoiled|ruined]."
         )
-        feel_sad(w)
+        if w.spare(0.5):
+            feel_sad(w)
         w.say(
-            "But there was still a little time. {Hero~} got up [early|at night] and made it"
+            "But there was still [a little time|one night left|a day or two], so {hero~} got up [early|at night] and made it"
             " again, [even better than before|with more care]."
         )
     w.note("make", "hero", gift)
-    w.say(
-        "[At last|Finally] the birthday came. {Hero~} [put|laid] the gift next to {elder.'s}"
+    w.line(
+        "[At last|Finally] the birthday came, and {hero~} [put|laid] the [gift|present|little packet] next to {elder.'s}"
         " [cup|plate|pillow|hat] and [waited|held {hero.his} breath|hid behind the door].",
-        "On the morning of the birthday, {hero~} held {gift.the} behind {hero.his} back."
-        ' "[Guess|Close your eyes]," {hero.he} said.',
+        '"[Guess|Close your eyes]," said {hero} [on the morning of the birthday|on the great day|that morning] and held {gift.the}'
+        " behind {hero.his} back.",
     )
-    w.say(
-        "{Elder} [looked at it for a long time|did not know what to say]. Then {elder.he}"
+    w.line(
+        "{Elder} [looked at it for a long time|did not know what to say|turned it around and around|was quiet for a moment], and then {elder.he}"
         " [hugged {hero.him}|had tears in {elder.his} eyes].",
         '"[You made this yourself|This is the best present of all|So that was your secret]!"'
         " said {elder}.",
     )
     w.note("present", "hero", gift)
-    w.say(
-        "Years later, {elder} still [had it|kept it] [close by|in the best place of the house].",
-        '"[Next year|For the next birthday]," thought {hero}, "I will [start earlier|make two of'
-        ' them]."',
-        "{Gift.the} had a place of honor from that day on.",
-        "And {hero}? {Hero.he} was even happier than {elder}.",
-        "After that, {elder} showed it to everybody who [came|visited].",
-    )
-    if w.maybe(0.35):
+    if w.spare(0.6):
+        w.say(
+            "Years later, {elder} still [had it|kept it] [close by|in the best place of the house].",
+            '"[Next year|For the next birthday]," thought {hero}, "I will [start earlier|make two'
+            ' of them]."',
+            "{Gift.the} had a [place of honor|special place|place on the wall] from that day on.",
+            "And {hero} was even happier than {elder}.",
+            "After that, {elder} showed it to everybody who [came|visited].",
+        )
+    elif w.spare(0.6):
         learned(
             w,
             "time and love make the best presents",
@@ -221,7 +220,90 @@ def secret_gift(w: World) -> None:
         )
 
 
+def newcomer(w: World) -> None:
+    """Somebody new and shy; the same liking makes two strangers friends."""
+    w.cast_hero()
+    introduce_hero(w)
+    w.cast_friend("friend")
+    w.telling.met("friend")
+    w.make("thing", w.one(TOYS))
+    w.paragraph()
+    w.say(
+        "One [day|morning], a new family moved into the [empty|old] house next door, with"
+        " {friend.a} named {friend.name}.",
+        "{Friend.a}, {friend.name}, had [just|only just] come to live [nearby|next door|across the road], and knew nobody.",
+        "There was somebody new [on the road|nearby], {friend.a} called {friend.name}.",
+    )
+    w.say(
+        "{Friend} was so shy that {friend.he} [hid behind the fence|never said a word|looked"
+        " away] when {hero} came by.",
+        "{Hero} said hello, but {friend} [ran inside|turned red and looked down].",
+        "{Hero} waved, but {friend} [only looked|did not wave back] and [ran off|closed the door].",
+    )
+    if w.spare(0.6):
+        w.line(
+            '"[Maybe {friend.he} does not like me|I think {friend.he} does not want to'
+            ' play|{Friend.he} must be angry with me]," thought {hero}.',
+            "{Hero} [thought|was afraid] that {friend} did not [like {hero.him}|want to play].",
+        )
+    w.paragraph()
+    way = w.one(("thing", "gift", "help"))
+    w.telling.met("thing")
+    if way == "thing":
+        w.take("hero", "thing")
+        w.say(
+            "[But one day|Then, one afternoon], {hero} was outside, {thing.using}, when {hero.he}"
+            " [heard|saw] something behind the fence."
+        )
+        w.say(
+            "{Friend} was watching, with {thing.one} of {friend.his} own!",
+            "It was {friend}, and {friend.he} held {thing.one} too!",
+        )
+        w.line(
+            '"You have one too! [Do you want to play with me|Shall we play together]?" said {hero}.'
+        )
+        w.line(
+            '"[Yes, please|I would love to]," said {friend}, and it was the first thing {friend.he}'
+            " had ever said to {hero.him}."
+        )
+    elif way == "gift":
+        w.take("hero", "thing")
+        w.say(
+            "So {hero} [left|put] {thing.a} in front of {friend.his} door, with a [note|card]:"
+            ' "From your neighbor {hero.name}."'
+        )
+        w.say(
+            "The next [day|morning], there was a [drawing|small cake|chain of flowers] in front"
+            ' of {hero.his} own door: "From {friend.name}. [Thank you.|Will you play with me?]"'
+        )
+        w.give("hero", "thing", "friend")
+    else:
+        w.say(
+            "Then [a storm|a strong wind] came and blew [the washing|all the papers] of the new"
+            " family over the [road|fields]."
+        )
+        w.say(
+            "{Hero} ran out and [helped to catch it all|picked up everything with them], and"
+            " {friend} [ran beside {hero.him}|smiled for the first time].",
+            "{Hero} and {friend} ran after it, and both of them [laughed until they could not run"
+            " any more|ended up in the same hedge, laughing].",
+        )
+    w.say(
+        "From that day on, they [played together every day|were friends].",
+        "It turned out that {friend} also loved to {habit}[, and they did it together|].",
+        "Soon the two were [never seen apart|the best of friends].",
+    )
+    w.note("befriend", "hero", "friend")
+    close(
+        w,
+        "being shy is not the same as being unkind",
+        "somebody has to take the first step",
+        "a stranger may be a friend one does not know yet",
+    )
+
+
 PLOTS = (
     missing_ingredient,
     secret_gift,
+    newcomer,
 )

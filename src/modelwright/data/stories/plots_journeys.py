@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from modelwright.data.stories.closing import go_home, habit_again, learned
+from modelwright.data.stories.closing import close, habit_again
 from modelwright.data.stories.opening import begin, begin_day
 from modelwright.data.stories.places import places_with
 from modelwright.data.stories.world import World
@@ -36,6 +36,7 @@ def _definite(mark: str) -> str:
 def lost_way(w: World) -> None:
     """Led astray, the hero finds the way home by what was passed, in the other order."""
     w.cast_hero()
+    w.keep_short()
     begin(w, w.one(places_with(w.kind, "tree")))
     first, second, third = w.some(_LANDMARKS, 3)
     for role, mark in (("first", first), ("second", second), ("third", third)):
@@ -46,16 +47,17 @@ def lost_way(w: World) -> None:
         " from the path].",
         "Then [{hero.he} came upon|there was] {lure}, and {hero.he} went after it[ without"
         " thinking|].",
+        "{Lure} [led|drew] {hero.him} [farther and farther|away] from the path.",
     )
     w.say(
         "{Hero~} [passed|went by] {first.a}, [then|and later] {second.a}, and [at last|in the"
         " end] {third.a}.",
-        "On the way, {hero~} [passed|saw] {first.a}. A bit farther on [there was|came]"
-        " {second.a}, and [behind it|then] {third.a}.",
+        "On the way, {hero~} [passed|saw] {first.a}, a bit farther on {second.a}, and [behind"
+        " it|then] {third.a}.",
         "The way led [past|by] {first.a}, [along|past] {second.a} and [up to|around] {third.a}.",
     )
     w.say(
-        "[There|Here] the path ended. {Hero~} turned around, and [every tree looked the"
+        "[There|Here] the path ended, and when {hero~} turned around, [every tree looked the"
         " same|nothing looked familiar].",
         "When {hero.he} looked [up|around], {hero.he} did not know where {hero.he} was.",
         "[Suddenly|Then] it was gone, and {hero} stood [all alone|quite alone] in a place"
@@ -63,13 +65,13 @@ def lost_way(w: World) -> None:
     )
     w.note("lost")
     w.paragraph()
-    if w.maybe(0.7):
+    if w.spare(0.2):
         w.say(
-            "{Hero.his} throat felt tight. [Nobody knew where {hero.he} was|The shadows were"
-            " getting long].",
+            "{Hero.his} throat felt tight, because [nobody knew where {hero.he} was|the shadows"
+            " were getting long].",
             "{Hero~} [called|shouted], but only [the wind|an echo] answered.",
             "{Hero~} wanted to run, but [which way|where to]?",
-            "It was [already|slowly] getting [late|cold]. {Hero~} felt very small.",
+            "It was [already|slowly] getting [late|cold], and {hero~} felt very small.",
         )
     how = w.one(("self", "owl", "rhyme"))
     if how == "owl":
@@ -82,46 +84,47 @@ def lost_way(w: World) -> None:
         w.say(
             "{Hero~} sat down, closed {hero.his} eyes and went back over the way [in {hero.his}"
             " mind|step by step], like a story told backward.",
-            "Then {hero~} had an idea. If {hero.he} could [only|] remember everything in order,"
+            "Then {hero~} had an idea: if {hero.he} could [only|] remember everything in order,"
             " the way back would [tell itself|be easy].",
         )
     else:
         w.say(
-            "{Hero~} [took a deep breath|sat down on a root] and [thought|tried to remember]."
-            " What had come [last|just before this]?"
+            "{Hero~} [took a deep breath|sat down on a root] and [thought|tried to remember] what"
+            " had come [last|just before this].",
         )
     w.line(
-        '"[The last thing I passed was|Last of all came] {third.the}," {hero.he} said [aloud|to'
-        ' {hero.himself}]. "[Before that came|And before it] {second.the}. And first of all,'
-        ' {first.the}."',
-        '"[First|There was first] {first.the}, then {second.the}, then {third.the}," [{hero.he}'
-        ' said|said {hero}]. "So [back|on the way home] I [must go|have to go] the other way'
-        ' around."',
+        '"[The last thing I passed was|Last of all came] {third.the}, [before that came|and before'
+        ' it] {second.the}, and first of all, {first.the}," {hero.he} said [aloud|to'
+        " {hero.himself}].",
+        '"[First|There was first] {first.the}, then {second.the}, then {third.the}, so [back|on the'
+        ' way home] I [must go|have to go] the other way around," said {hero}.',
     )
     w.say(
-        "{Hero~} [looked around|climbed on a rock] and [saw|found] {third.the}. From there it"
-        " was not far to {second.the}. And [behind|after] {first.the}, {hero.he} could see the"
-        " [smoke|roof|lights] of home.",
-        "So {hero} [went|walked] to {third.the}, and from there to {second.the}. When"
-        " {first.the} [came into sight|appeared], {hero.he} [began to run|knew the way].",
+        "{Hero~} [looked around|climbed on a rock] and [saw|found] {third.the}, and from there it"
+        " was not far to {second.the}.",
+        "So {hero} [went|walked] to {third.the}, and from there to {second.the}.",
+        "{Third.the} was [easy to find|not far away], and [behind it|a bit farther on]"
+        " {hero.he} found {second.the}.",
     )
-    if w.maybe(0.6):
+    w.say(
+        "[Behind|After] {first.the}, {hero.he} could see the [smoke|roof|lights] of home.",
+        "When {first.the} [came into sight|appeared], {hero.he} [began to run|knew the way].",
+    )
+    if w.spare(0.25):
         w.cast_parent("parent")
         w.say(
             "{Parent} was [already|] standing [at the door|in front of the house] and [hugged"
             " {hero.him}|took {hero.him} in {parent.his} arms].",
             "At home, {parent} had [kept supper warm|put a candle in the window].",
         )
-    if w.maybe(0.6):
-        learned(
-            w,
-            "whoever knows the way there also knows the way back",
-            "it helps to look around while walking",
-            "thinking is better than running",
-            "the path remembers those who look at it",
-        )
-    else:
-        habit_again(w)
+    close(
+        w,
+        "whoever knows the way there also knows the way back",
+        "it helps to look around while walking",
+        "thinking is better than running",
+        "the path remembers those who look at it",
+        other=habit_again,
+    )
 
 
 _ERRAND_GOODS = (
@@ -145,6 +148,7 @@ _BLOCKS = (
 def errand(w: World) -> None:
     """Something must be brought to somebody; the way is blocked, and a detail shows how to go on."""
     w.cast_hero()
+    w.keep_short()
     block, solution, detail = w.one(_BLOCKS)
     if w.talking_animals and ("cow" in block or "goose" in block):
         block, solution, detail = _BLOCKS[1]
@@ -158,36 +162,38 @@ def errand(w: World) -> None:
     w.cast_neighbour("receiver")
     w.line(
         '"[Can you|Will you|Could you please] take {goods} to {receiver.a} [in the next'
-        ' village|on the other side of the hill|beyond the woods]?" asked {elder}.'
-        ' "{Receiver.he} [is waiting for it|needs it before dark|is not well]."'
+        ' village|on the other side of the hill|beyond the woods]?" asked {elder}.',
+        "One day, {elder} [asked {hero.him} to|sent {hero.him} out to] take {goods} to {receiver.a}"
+        " [in the next village|on the other side of the hill|beyond the woods].",
     )
     w.telling.met("receiver")
     w.line(
         '"[Of course|Yes|I can do that]," said {hero}[ proudly|], and {hero.he} set out with'
-        " {goods.the}."
+        " {goods.the}.",
+        "{Hero} [nodded|was proud to be asked|put on {hero.his} hat|packed a bit of bread] and [set out|went off|was soon on the way] with {goods.the}.",
     )
     w.paragraph()
     w.say(
-        "The way was long, but {hero~} [sang|whistled|counted {hero.his} steps]. Then {hero.he}"
-        " stopped: {block}.",
-        "The sun was [hot|warm] and {goods.the} got heavier [with every step|and heavier]. And"
-        " then there was trouble: {block}.",
-        "At first all went well. But [halfway|behind the mill], {block}.",
-        "{Hero~} had [walked|gone] for half an hour when {hero.he} saw it: {block}.",
+        "The way was long, but {hero~} [sang|whistled|counted {hero.his} steps], until {hero.he}"
+        " had to stop: {block}.",
+        "The sun was [hot|warm], {goods.the} got heavier [with every step|and heavier], and"
+        " then {block}.",
+        "At first all went well, but [halfway|behind the mill], {block}.",
+        "{Hero~} had [walked|gone] for [half an hour|an hour|a good while] when there was [trouble|a surprise]: {block}.",
     )
-    if w.maybe(0.6):
+    if w.spare(0.2):
         w.say(
-            "{Hero~} [put down {goods.the} and rested|sat down on a stone]. [There had to be a"
-            " way|Giving up was not an answer].",
+            "{Hero~} [put down {goods.the} and rested|sat down on a stone], because [there had to be"
+            " a way|giving up was not an answer].",
             "[Should {hero.he} turn back|What now]? {Hero~} thought of {receiver}, who was"
             " waiting.",
-            "{Hero~} could have gone home. But [somebody was waiting|{hero.he} had given"
+            "{Hero~} could have gone home, but [somebody was waiting|somebody needed {goods.the}|{hero.he} had given"
             " {hero.his} word].",
         )
     w.say(
-        "{Hero~} looked [around|closely]. {Detail}. [That gave {hero.him} an idea|Then {hero.he}"
-        " understood].",
-        "Then {hero~} noticed something: {detail}.",
+        "{Hero~} looked [around|closely] and saw that {detail}.",
+        "Then {hero~} noticed [something|one thing]: {detail}.",
+        "But {detail}, and [that gave {hero.him} an idea|{hero.he} understood].",
     )
     w.say("So {hero~} {solution}.", "{Hero~} {solution}[, and the way was free|].")
     w.note("deliver", "hero", "receiver")
@@ -195,41 +201,40 @@ def errand(w: World) -> None:
     w.say(
         "It was [noon|almost dark|later than planned] when {hero~} [arrived|got there], but"
         " {goods.the} was [safe|in good order], and {receiver} [clapped for joy|could hardly"
-        " believe it].",
+        " believe [it|such luck]].",
         "{Receiver} was [standing at the window|sitting by the fire|already waiting] and"
         " [beamed|was very glad] when {hero} [knocked|came in].",
         "[At last|Soon after], {hero} knocked at the door of {receiver} and handed over"
         " {goods.the}.",
     )
-    w.line(
-        '"[You came all this way|I thought nobody could get through today|How good that you are'
-        ' here]!" said {receiver}. "[Thank you|Come in and rest]."'
-    )
-    w.words(
-        treat=w.one(
-            (
-                "a cup of hot milk",
-                "a piece of cake",
-                "a handful of walnuts",
-                "a ripe pear",
-                "a slice of bread with jam",
+    if w.spare(0.6):
+        w.line(
+            '"[You came all this way|I thought nobody could get through today|How good that you are'
+            ' here]! [Thank you|Come in and rest]!" said {receiver}[ and hugged {hero.him}|, and {hero} was glad].'
+        )
+    if w.spare(0.45):
+        w.words(
+            treat=w.one(
+                (
+                    "a cup of hot milk",
+                    "a piece of cake",
+                    "a handful of walnuts",
+                    "a ripe pear",
+                    "a slice of bread with jam",
+                )
             )
         )
-    )
-    w.say(
-        "{Hero~} got {treat} and told {receiver.him} [everything|about the way].",
-        "There was {treat} for {hero.him}, and it tasted [twice as good as usual|wonderful after"
-        " the long walk].",
-    )
-    if w.maybe(0.6):
-        learned(
-            w,
-            "a closer look often opens a way",
-            "it is worth going on when somebody is waiting",
-            "a blocked road is not the end of the road",
+        w.say(
+            "{Hero~} got {treat} and told {receiver.him} [everything|about the way].",
+            "There was {treat} for {hero.him}, and it tasted [twice as good as usual|wonderful"
+            " after the long walk].",
         )
-    else:
-        go_home(w)
+    close(
+        w,
+        "a closer look often opens a way",
+        "it is worth going on when somebody is waiting",
+        "a blocked road is not the end of the road",
+    )
 
 
 PLOTS = (

@@ -30,63 +30,69 @@ def weather_changes(w: World) -> None:
     plan, baggage, weather, instead, good = w.one(_PLANS)
     w.words(plan=plan, baggage=baggage, storm=weather, instead=instead, good=good)
     introduce_hero(w)
-    if w.maybe(0.6):
+    if w.spare(0.6):
         w.cast_friend("friend")
     else:
         w.cast_relative("friend")
     w.paragraph()
     w.say(
-        "For days, {hero~} had been looking forward to [Saturday|this day]. {Hero.he} and"
+        "For days, {hero~} had been looking forward to [Saturday|this day], when {hero.he} and"
         " {friend} wanted to {plan}.",
         "One [bright|sunny|fine] morning, {hero~} and {friend} wanted to {plan}.",
-        '"[Today is the day|Get up|Look at the sky]!" cried {hero}. {Hero.he} and {friend} were'
-        " going to {plan}.",
+        '"[Today is the day|Get up|Look at the sky]!" cried {hero}, who was going to {plan} with'
+        " {friend}.",
     )
-    w.say(
-        "They had {baggage}[ ready|] and [a lot of good humor|big hopes].",
-        "{Hero~} had packed {baggage} [the night before|long before breakfast].",
-        "Everything was ready, even {baggage}.",
-        "By the door they had {baggage}.",
-    )
+    if w.spare(0.5):
+        w.say(
+            "They had {baggage}[ ready|] and [a lot of good humor|big hopes].",
+            "{Hero~} had packed {baggage} [the night before|long before breakfast].",
+            "Everything was ready, even {baggage}.",
+        )
     w.say(
         "But [just as they wanted to leave|before they had even begun|when they opened the"
         " door], {storm}.",
         "They had [hardly|only just] started when {storm}.",
+        "Nobody had thought of the weather, and [suddenly|then] {storm}.",
     )
     w.note("weather")
     w.paragraph()
+    if w.spare(0.65):
+        w.say(
+            '"[The whole day is spoiled|Now everything is spoiled|It is not fair]!" [said|cried]'
+            " {hero}[, close to tears|].",
+            "{Hero} pressed {hero.his} nose against the window[ and sighed|].",
+            "{Hero} [stamped one foot|kicked the door|sat down in a corner].",
+        )
     w.say(
-        '{Hero} [stamped one foot|threw {hero.his} hat on the floor|was close to tears]. "[The'
-        ' whole day is spoiled|Now everything is spoiled|It is not fair]!"',
-        "{Hero} pressed {hero.his} nose against the window[ and sighed|].",
-    )
-    w.say(
-        '{Friend} [thought for a while|looked at the sky] and began to [smile|grin]. "[We can'
-        ' have fun anyway|I have an idea|Wait and see]!"',
-        'Then {friend} [had an idea.|said, "We do not need good weather."]',
+        '"[We can have fun anyway|I have an idea|Wait and see]!" said {friend}[ and began to'
+        " grin|, after looking at the sky for a while|].",
+        'Then {friend} had an idea and said, "[We do not need good weather|There is another way]."',
+        "{Friend} [thought for a while|looked at the sky], and then {friend.he} began to [smile"
+        "|whisper into {hero.'s} ear].",
     )
     w.say(
         "So they {instead}.",
-        "[Soon|A little later], {hero} [laughed again|forgot to be sad]. They {instead}.",
+        "[Soon|A little later], {hero} [laughed again|forgot to be sad], because they {instead}.",
+        "[That afternoon|In the end], the two of them {instead}.",
     )
     w.say(
         "And the best of it was: {good}.",
         "{Hero} [laughed|had to admit it]: {good}.",
         "{Good}[, and that was the best part|, as {friend} said].",
     )
-    if w.maybe(0.6):
+    if w.spare(0.25):
+        w.say(
+            "[The next time|A week later] the sun shone, and {hero~} was almost [sorry|a little"
+            " sad] about it.",
+            "When {hero} went to bed, {hero.he} hoped for more [bad weather|such days].",
+        )
+    elif w.spare(0.55):
         learned(
             w,
             "a good day does not depend on the sky",
             "a spoiled plan can make room for a better one",
             "good ideas come when the weather is bad",
             "there is more than one way to have fun",
-        )
-    else:
-        w.say(
-            "[The next time|A week later] the sun shone, and {hero~} was almost [sorry|a little"
-            " sad] about it.",
-            "When {hero} went to bed, {hero.he} hoped for more [bad weather|such days].",
         )
 
 
@@ -111,45 +117,45 @@ _RIDDLES = (
 def treasure_hunt(w: World) -> None:
     """Riddles lead from one place to the next, up to a small treasure."""
     w.cast_hero()
+    w.keep_short()
     begin_day(w)
     w.cast_relative("elder")
     first, second = w.some(_RIDDLES, 2)
     w.bind("first", {"": first[0], "answer": first[1]})
     w.bind("second", {"": second[0], "answer": second[1]})
-    w.say(
-        "[On the table|Under {hero.his} cup|On {hero.his} pillow|In {hero.his} shoe] {hero.he}"
-        " found a [note|piece of paper] from {elder}.",
-        "{Elder} gave {hero~} a folded [note|paper] and [winked|smiled].",
-    )
     w.line(
-        '"{First}," {hero.he} read. "[Look there|There you must look|Look behind me]."',
-        'On it was written: "{First}. [Look under me|Look behind me|Search there]."',
+        "One day, {hero~} found a [note|piece of paper] from {elder} [on the table|under"
+        ' {hero.his} cup|on {hero.his} pillow|in {hero.his} shoe]: "{First}."',
+        "{Elder} gave {hero~} a folded [note|paper] and [winked|smiled], because it was a riddle:"
+        ' "{First}."',
+        '"{First}," {hero~} read on a [note|piece of paper] from {elder}.',
     )
     w.cast_friend("friend")
-    guess = w.maybe(0.5)
     w.say(
-        "{Hero~} [read|whispered] it twice, [walked up and down|chewed on a pencil] and called"
-        " {friend}, who was [good at riddles|always ready for an adventure].",
-        "{Hero} [thought and thought|scratched {hero.his} head]. {Friend}, who had come to play,"
-        " [thought along|had no idea either].",
+        "{Hero~} [read|whispered] it twice and called {friend}, who was [good at riddles|always"
+        " ready for an adventure].",
+        "{Hero} [thought and thought|scratched {hero.his} head], and {friend}, who had come to"
+        " play, [thought along|had no idea either].",
         "{Hero} [showed|read] it to {friend}, and they [puzzled over it|put their heads together].",
     )
-    if guess:
+    if w.spare(0.3):
         w.line(
-            '"Is it [the dog|the moon|the river|a snake|the door]?" said {friend}. But that [did'
+            '"Is it [the dog|the moon|the river|a snake|the door]?" asked {friend}, but that [did'
             " not fit|could not be right]."
         )
-    w.line('"[I have it|I know|Of course]!" [cried|called] {hero}. "It is {first.answer}!"')
+    w.line('"[I have it|I know|Of course], it is {first.answer}!" [cried|called] {hero}.')
     w.paragraph()
-    w.say(
-        'They ran to look, and there was a second [note|piece of paper]. "{Second}," it said.',
+    w.line(
+        'They [ran to look|hurried there], and there [was|lay] a [second|new] [note|piece of paper]: "{Second}."',
         'And there, [well hidden|folded small], was the next [note|riddle]: "{Second}."',
+        '"{Second}," said the next [note|riddle], which was [hidden well|stuck there with a pin].',
     )
-    w.say(
-        "This [one was harder|took longer]. [They walked around the house twice|They sat on the"
-        " stairs and thought]. Then {friend} [jumped up|clapped {friend.his} {friend.hands}]:"
-        ' "{Second.answer}!"',
-        '"[Easy|That one is easy]," said {friend}. "That must be {second.answer}!"',
+    w.line(
+        "[They walked around the house twice|They sat on the stairs and thought], and then {friend}"
+        ' [cried|called], "{Second.answer}!"',
+        '"[That one is easy. It|That] must be {second.answer}!" said {friend}.',
+        '"{Second.answer}!" [said|cried] {friend}[ after a while|, before {hero} had even read it'
+        " twice].",
     )
     w.make("thing", w.one(TOYS))
     w.words(
@@ -165,24 +171,27 @@ def treasure_hunt(w: World) -> None:
         )
     )
     w.say(
-        "And [really|yes], there was the treasure: {thing.a} and {prize}.",
-        "There stood a [small|little] box. In it they found {thing.a} and {prize}.",
+        "They [ran|went] to look, and there was the treasure: {thing.a} and {prize}.",
+        "There stood a [small|little] box, and in it they found {thing.a} and {prize}.",
+        "They ran there and [found|discovered] {thing.a} and {prize}.",
     )
     w.take("hero", "thing")
     w.telling.met("thing")
-    w.say(
-        "{Hero} and {friend} [shared everything|ate the sweet things at once] and took turns"
-        " {thing.playing}.",
-        "They [ate together|shared fairly], and the rest of the day they spent {thing.playing}.",
-    )
-    w.note("solve", "hero")
-    if w.maybe(0.5):
+    if w.spare(0.7):
         w.say(
-            "The next [day|morning], {elder} found a note in {elder.his} [shoe|hat|cup]. [Now it"
-            " was {elder.his} turn|It began with a riddle, of course].",
+            "{Hero} and {friend} [shared everything|ate the sweet things at once] and took turns"
+            " {thing.playing}.",
+            "They [ate together|shared fairly], and the rest of the day they spent"
+            " {thing.playing}.",
+        )
+    w.note("solve", "hero")
+    if w.spare(0.3):
+        w.say(
+            "The next [day|morning], {elder} found a note in {elder.his} [shoe|hat|cup], because"
+            " [now it was {elder.his} turn|{hero} had written a riddle too].",
             "That evening, {hero} [sat down|began] to write a riddle for {elder}.",
         )
-    else:
+    elif w.spare(0.5):
         learned(
             w,
             "two heads are better than one",
@@ -217,76 +226,89 @@ def afraid_at_night(w: World) -> None:
     sign, where, guess, truth, done = w.one(frights)
     w.words(sign=sign, where=where, guess=guess, truth=truth, done=done)
     introduce_hero(w)
-    w.say(
-        "{Hero.he} was [afraid of|not fond of] the dark[, but told nobody|].",
-        "In the sunshine, nothing [could frighten {hero.him}|was too high or too fast for"
-        " {hero.him}]. [In the dark|After sunset], it was different.",
-        "[By day|In the daytime] {hero.he} was [quite|very] brave, but the nights were long.",
-        "Only one thing was hard for {hero.him}: going to sleep [alone|in the dark].",
-    )
+    if w.spare(0.6):
+        w.say(
+            "{Hero.he} was [afraid of|not fond of] the dark[, but told nobody|].",
+            "In the sunshine, nothing [could frighten {hero.him}|was too high or too fast for"
+            " {hero.him}], but [in the dark|after sunset] it was different.",
+            "[By day|In the daytime] {hero.he} was [quite|very] brave, but the nights were long.",
+            "Only one thing was hard for {hero.him}: going to sleep [alone|in the dark].",
+        )
     w.paragraph()
     w.until("night")
     w.say(
-        "One night, {hero~} [woke up|could not sleep]. There was {sign} {where}.",
-        "One [windy|dark|still] night, when all the others were asleep, there was {sign} {where}.",
-        "[It was late|The moon was up], and {hero} was in bed. Suddenly there was {sign} {where}.",
+        "One [cold|warm|long|] night, {hero~} [woke up|could not sleep|sat up in bed], because there was {sign} {where}.",
+        "One [windy|dark|still] night, when [all the others were asleep|the house was silent|everybody else was asleep], there was {sign} {where}.",
+        "One night, [when the moon was up|very late], {hero} was in bed and suddenly noticed {sign}"
+        " {where}.",
     )
     w.say(
         '"[It is|That must be] {guess}," [thought|whispered] {hero}[ and pulled the blanket up|].',
-        "{Hero~} [hid under the blanket|held {hero.his} breath|did not dare to move]. Was it"
-        " {guess}?",
+        "{Hero~} [hid under the blanket|held {hero.his} breath|did not dare to move], because it"
+        " [might be|could be] {guess}.",
+        "{Hero~} thought of {guess} and [lay quite still|began to shiver].",
     )
-    w.say(
-        "The night seemed [longer|darker] than ever, and the door very far away.",
-        "{Hero~} wanted to call out, but {hero.his} [voice was gone|mouth was dry].",
-        "{Hero.his} heart [beat|hammered] like a drum.",
-        "{Hero~} counted to [ten|twenty|fifty], but it did not go away.",
-        "There it was again, [a little louder|even clearer] this time.",
-    )
+    if w.spare(0.5):
+        w.say(
+            "The [night|dark] seemed [longer|deeper] than ever, and the [door|lamp|morning] very far away.",
+            "{Hero~} wanted to call out, but {hero.his} [voice was gone|mouth was dry|lips did not move].",
+            "{Hero.his} heart [beat|hammered] like a drum.",
+            "{Hero~} counted to [ten|twenty|fifty], but it [did not go away|was still there|only got worse].",
+            "There it was again, [a little louder|even clearer] this time.",
+        )
     w.paragraph()
     company = w.one(("alone", "elder", "toy"))
     if company == "elder":
         w.cast_relative("elder")
-        w.say("{Hero} [ran|crept] to {elder}, who was [still awake|only half asleep].")
-        w.line('"There is {guess} {where}!" {hero} said.')
-        w.line(
-            '"[Shall we look together?|Then let us go and see.|Let us say hello to it.]" said'
-            " {elder}[ and lit the lamp|]."
+        w.say(
+            "{Hero} [ran|crept|tiptoed] to {elder}, who was [still awake|only half asleep], and"
+            " told {elder.him} about it.",
+            "So {hero} called {elder}, who [came with a lamp|was still awake|came at once].",
         )
-        w.say("[Hand in hand|Step by step], they went to look. It was {truth}!")
+        w.line(
+            '"[Shall we look together?|Come, let us go and see!|Let us say hello to it!]"'
+            " {elder} said[ and lit the lamp|]."
+        )
+        w.say(
+            "[Hand in hand|Step by step], they went to look, and it was {truth}!",
+            "So they went, [hand in hand|step by step], and found {truth}.",
+        )
     elif company == "toy":
         w.make("thing", w.one(toys_with("cloth")))
         w.say(
-            "{Hero} took {thing} in one {hero.hand} and the lamp in the other. [Together|Like"
-            " this] {hero.he} felt a bit [braver|stronger]. {Hero.he} went to look, and there"
-            " was {truth}."
+            "{Hero} took {thing} in one {hero.hand} and the lamp in the other, [felt a bit"
+            " braver|took a deep breath|held both tightly] and [went|set out|crept off] to look.",
+        )
+        w.say(
+            "There was {truth}[, and nothing else|].",
+            "But it was only {truth}.",
         )
     else:
         w.say(
             "{Hero~} [took a deep breath|lit the lamp|counted to three] and [went|tiptoed] to"
-            " look. It was only {truth}.",
-            "[But|Then] {hero} thought: [it is better to know|not knowing is worse]. {Hero.he}"
-            " [got up|put one foot on the floor], went to look and found {truth}.",
+            " look, but it was only {truth}.",
+            "[But|Then] {hero} thought that [it is better to know|not knowing is worse], [got"
+            " up|put one foot on the floor], [went to look|crept closer] and [found|saw] {truth}.",
         )
     w.note("look", "hero", truth)
     w.say(
         '"[So that is all|Is that all]!" said {hero}, and [soon|then] {hero.he} {done}.',
-        "{Hero} had to laugh[ out loud|]. Then {hero.he} {done}.",
-        "What a [relief|surprise]! {Hero} {done} and went back to bed.",
+        "{Hero} had to laugh[ out loud|], and then {hero.he} {done}.",
+        "{Hero} [laughed|sighed with relief], {done} and went back to bed.",
     )
-    if w.maybe(0.6):
+    if w.spare(0.35):
+        w.say(
+            "After that, {hero~} slept [soundly|like a stone].",
+            "Since that night, whenever there was a strange sound, {hero~} [wanted to find out"
+            " what it was|smiled and went to look].",
+        )
+    elif w.spare(0.5):
         learned(
             w,
             "a fear gets smaller when one looks at it",
             "most monsters are gone when the lamp is lit",
             "being brave means going to look although one is afraid",
             "the dark is full of ordinary things",
-        )
-    else:
-        w.say(
-            "After that, {hero~} slept [soundly|like a stone].",
-            "Since that night, whenever there was a strange sound, {hero~} [wanted to find out"
-            " what it was|smiled and went to look].",
         )
 
 

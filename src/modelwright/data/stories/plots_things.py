@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from modelwright.data.stories.closing import go_home, learned
+from modelwright.data.stories.closing import close
 from modelwright.data.stories.moves import (
     feel_glad,
     feel_sad,
@@ -21,39 +21,42 @@ from modelwright.data.stories.world import World
 
 
 def out_of_reach(w: World) -> None:
-    """A thing gets out of reach; tries fail; a remedy that fits brings it back."""
+    """A thing gets out of reach; a try fails; a remedy that fits brings it back."""
     w.cast_hero()
     mishap, place = mishap_here(w)
     w.make("thing", thing_for(w, mishap.thing))
     begin(w, place, thing="thing", purpose="[ to play| with {hero.his} {thing.noun}|]")
     happen(w, mishap)
-    if w.maybe(0.5):
+    if w.spare(0.3):
         feel_sad(w)
     try_in_vain(w, mishap)
+    if w.spare(0.25, 5):
+        w.say(
+            "[Waiting did not help either|Nobody was near], so {hero~} [sat down and"
+            " thought|walked around and looked for help].",
+            "{Hero~} tried [once more|twice more|again], but it was [no use|in vain].",
+        )
     w.paragraph()
     rescue(w, mishap)
-    if w.maybe(0.6):
+    if w.spare(0.35):
         feel_glad(w)
-    if w.maybe(0.6):
+    if w.spare(0.4):
         w.say(
             "[After that|From then on|For the rest of the day], {hero~} held {thing}"
             " [tightly|with both {hero.hands}].",
-            "{Hero~} looked at {thing.the} from all sides. [It was as good as before|Nothing was"
-            " broken|It was a little dirty, but that was all].",
+            "{Hero~} looked at {thing.the} from all sides, [and it was as good as before|but"
+            " nothing was broken|and it was a little dirty, but that was all].",
             "{Hero~} [dried|wiped|cleaned] {thing} [with a sleeve|on the grass|with some leaves]"
             " and [went on playing|smiled at it].",
         )
-    if w.maybe(0.5):
-        go_home(w)
-    else:
-        learned(
-            w,
-            "thinking helps more than crying",
-            "there is nearly always a way",
-            "it is good to ask for help",
-            "the first try is not always the last",
-            "one must not give up too soon",
-        )
+    close(
+        w,
+        "thinking helps more than crying",
+        "there is nearly always a way",
+        "it is good to ask for help",
+        "the first try is not always the last",
+        "one must not give up too soon",
+    )
 
 
 # What somebody did in the morning, the same after "while", and where a thing may be left then.
@@ -82,6 +85,7 @@ _ERRANDS = (
 def lost_and_found(w: World) -> None:
     """A thing is gone; the hero goes over the day in thought and finds where it was left."""
     w.cast_hero()
+    w.keep_short()
     w.make("thing", w.one(TOYS))
     begin_day(w, thing="thing")
     first, second, third = w.some(_ERRANDS, 3)
@@ -91,73 +95,74 @@ def lost_and_found(w: World) -> None:
     w.bind("third", {"": third[0], "ing": third[1], "spot": third[2]})
     w.bind("left", {"": last_had[0], "ing": last_had[1], "spot": last_had[2]})
     w.say(
-        "{Hero~} {first}, {second}, and [after that|then|last of all] {third}.",
-        "First {hero~} {first}. Then {hero.he} {second}, and [in the end|after that] {third}.",
-        "[What a busy day it was|There was so much to do]! {Hero~} {first}, {second} and {third}.",
+        "[That day|One busy day|One free day], {hero~} {first}, {second}, and [after that|then|last"
+        " of all] {third}.",
+        "First {hero~} {first}, then {hero.he} {second}, and [in the end|after that] {third}.",
+        "[There was so much to do that day|What a busy day it was|It was a full day]: {hero~} {first}, {second} and {third}.",
     )
     w.say(
         "When {hero~} [came home|wanted to play again|felt in {hero.his} bag], {thing} was gone.",
         "But when {hero~} [looked around|was done], {hero.he} could not see {thing} anywhere.",
-        "[Only then|In the evening] {hero~} saw that {thing} was [missing|gone].",
+        "Only then did {hero~} see that {thing} was [missing|gone].",
+        "In the evening {hero~} saw that {thing} was [missing|gone].",
     )
     w.until("afternoon")
     w.lose("hero", "thing")
     w.paragraph()
-    if w.maybe(0.6):
+    if w.spare(0.25):
         feel_sad(w)
     w.say(
         "{Hero~} looked [under the bed|behind the door|in every pocket|under all the chairs] and"
         " [behind the curtain|in the big box|under the mat], but {thing} was not there.",
         "{Hero~} [ran around|looked in every corner|searched the whole house] and found [an"
-        " old shoe|a lost sock|a dusty nut] and [a ball of string|two crumbs|a blue bead], but"
+        " old button|a lost sock|a dusty spoon] and [a ball of string|two crumbs|a bent pin], but"
         " not {thing}.",
     )
     w.cast_relative("elder")
     w.line(
         '"When did you [last have it|use it last|see it last]?" asked {elder}.',
-        '"Do not run[ around|]. Think," said {elder}. "Where did you have it last?"',
+        '"Do not run[ around|]. Think: where did you have it last?" said {elder}.',
+        '"[Go over the whole day|Think it through, step by step|Sit down and think]," said'
+        " {elder}[, who had been watching the search|].",
     )
     if last_had is second:
         w.line(
-            '"I still had it after I {first}," said {hero}[ slowly|]. "But when I {third}, my'
-            ' {hero.hands} were empty."',
-            '"When I {first}, it was with me," said {hero}. "When I {third}, it was not. So I'
-            ' left it in between!"',
+            '"I still had it after I {first}, but when I {third}, my {hero.hands} were empty,"'
+            " said {hero}[ slowly|].",
+            '"When I {first}, it was with me, and when I {third}, it was not, so I left it in'
+            ' between!" said {hero}.',
         )
     else:
         w.line(
-            '"I had it when I {first}," said {hero}[ slowly|]. "But when I {second}, I did not'
-            ' [have|see] it any more."',
-            '"In the morning I had it," said {hero}. "Then I {first}, and I needed both'
-            " {hero.hands},"
-            ' so I put it down!"',
+            '"I had it when I {first}, but when I {second}, I did not [have|see] it any more,"'
+            " said {hero}[ slowly|].",
+            '"In the morning I had it. Then I {first}, and I needed both {hero.hands}, so I put it'
+            ' down!" said {hero}.',
         )
     w.say(
-        "{Hero} ran [back|there as fast as {hero.he} could]. And there it was, {left.spot}.",
-        "They went back [together|hand in hand|to look]. {Thing.the} lay {left.spot}[, just"
+        "{Hero} ran [back|there as fast as {hero.he} could], and there it was, {left.spot}.",
+        "They went back [together|hand in hand|to look], and {thing} lay {left.spot}[, just"
         " where {hero} had put it|].",
-        "So it had to be where {hero} had been {left.ing}. [And yes|Indeed], {thing} was"
+        "So it had to be where {hero} had been {left.ing}, and [yes|indeed], {thing} was"
         " {left.spot}.",
     )
     w.take("hero", "thing")
-    if w.maybe(0.6):
+    if w.spare(0.3):
         feel_glad(w)
-    if w.maybe(0.6):
-        learned(
-            w,
-            "it is better to think first and search later",
-            "a thing is mostly where one was busy last",
-            "everything needs its own place",
-            "looking calmly is faster than running",
-        )
-    elif w.maybe():
-        go_home(w)
-    else:
+    if w.spare(0.4):
         w.say(
             "From then on, {thing} had its own [hook|shelf|box] by the door, and it was never"
             " lost again.",
             "[Now|After that] {hero~} tied a [red|blue|long] ribbon to {thing}, so that nobody"
             " could overlook it.",
+        )
+    else:
+        close(
+            w,
+            "it is better to think first and search later",
+            "a thing is mostly where one was busy last",
+            "everything needs its own place",
+            "looking calmly is faster than running",
         )
 
 
@@ -246,28 +251,30 @@ def broken_and_mended(w: World) -> None:
             " {breaks}.",
         )
     w.note("break", "friend" if by_friend else "hero", "thing")
-    feel_sad(w)
+    if w.spare(0.4):
+        feel_sad(w)
     w.paragraph()
     if by_friend:
         w.line(
-            '"I am [so|very] sorry," said {friend}. "I did not [mean to do it|want that]."',
-            '"It was my fault," [whispered|said] {friend}[ with a red face|]. "I am sorry."',
+            '"I am [so|very] sorry. I did not [mean to do it|want that]," said {friend}.',
+            '"It was my fault, and I am sorry," [whispered|said] {friend}[ with a red face|].',
         )
         w.line(
-            '"[I know|I am sad, but I am not angry]," said {hero}[ after a while|]. "[Let us'
-            ' mend it|Maybe we can mend it|Will you help me mend it]?"',
+            '"[I know|I am sad, but I am not angry]. Will you help me mend it?" said {hero}.',
+            '"[Let us mend it|Maybe we can mend it|Come, we will mend it]," said {hero}[ after a'
+            " while|, who was not angry for long].",
         )
     else:
         w.cast_relative("friend")
         w.line(
-            '"[Show it to me|Let me see|Bring it here]," said {friend}. "[It can be mended|That'
-            ' is not so bad|We can mend that]."',
+            '"[Show it to me|Let me see|Bring it here]. [It can be mended|That is not so bad|We can'
+            ' mend that]," said {friend}.',
         )
     w.say(
-        "{Friend} [found|had|brought] {means}. They {work}.",
+        "{Friend} [found|had|brought] {means}, and [together|side by side] they {work}.",
         "[They took it home|Together they went home], where there was {means} [in a drawer|on a"
-        " shelf]. They {work}.",
-        "{Hero} ran to get {means}. They [sat down|worked side by side] and {work}.",
+        " shelf], and they {work}.",
+        "{Hero} ran to get {means}, and then they [sat down and|carefully|slowly] {work}.",
     )
     w.note("mend", "hero", "thing")
     w.say(
@@ -275,21 +282,21 @@ def broken_and_mended(w: World) -> None:
         "Now {thing} had {mark}, and {hero} [liked it even more|thought that it looked fine].",
         "{Thing.the} was [whole|as good as new], but for {mark}.",
     )
-    if w.maybe(0.5):
+    if w.spare(0.25):
         feel_glad(w)
-    if w.maybe(0.6):
-        learned(
+    if w.spare(0.3):
+        w.say(
+            'Whenever somebody asked about it, {hero} said, "[That is the best part|That is how'
+            ' I know it is mine]."',
+            "From then on, {hero} [was more careful|played more gently].",
+        )
+    else:
+        close(
             w,
             "broken things can often be mended",
             "saying sorry is the first step" if by_friend else "a good look comes before tears",
             "a mended thing tells a story",
             "being angry mends nothing",
-        )
-    else:
-        w.say(
-            'Whenever somebody asked about it, {hero} said, "[That is the best part|That is how'
-            ' I know it is mine]."',
-            "From then on, {hero} [was more careful|played more gently].",
         )
 
 

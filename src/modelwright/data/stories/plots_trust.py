@@ -4,8 +4,7 @@
 
 from __future__ import annotations
 
-from modelwright.data.stories.closing import habit_again, learned
-from modelwright.data.stories.moves import feel_sad
+from modelwright.data.stories.closing import close, habit_again, learned
 from modelwright.data.stories.opening import begin_day
 from modelwright.data.stories.things import TOYS
 from modelwright.data.stories.world import World
@@ -38,47 +37,60 @@ _TEMPTATIONS = (
 def promise(w: World) -> None:
     """A promise meets a temptation; it is kept or broken, and both have their consequence."""
     w.cast_hero()
+    w.keep_short()
     task, by_when, failed, done = w.one(_PROMISES)
     w.words(task=task, by=by_when, failed=failed, done=done, fun=w.one(_TEMPTATIONS))
     begin_day(w)
     w.cast_parent("elder")
     w.line(
-        '"Will you {task} {by}?" asked {elder}. "[I have to go out|I cannot do it today|I have'
-        ' so much to do]."'
+        '"Will you {task} {by}?" asked {elder}[, who had to go out|, who had so much to do|].',
+        '"[I have to go out|I cannot do it today|I have so much to do]. Will you {task} {by}?"'
+        " {elder} asked one day.",
     )
-    w.line('"[Yes, I promise|I promise|You can count on me]," said {hero}.')
+    w.line(
+        '"[Yes, I promise|I promise|You can count on me]," said {hero}.',
+        "{Hero} [gave|promised it and gave] {hero.his} word.",
+    )
     w.note("promise", "hero", task)
     w.cast_friend("friend")
     w.say(
-        "But then {friend} [came running|knocked at the door]. {Friend~} said that {fun}.",
-        "[A little later|Soon], {friend} [came by|called from the road]: {fun}!",
+        "But then {friend} [came running|knocked at the door] and [said|called out] that {fun}.",
+        '"[Come with me|Come quickly|Hurry up]!" [called|cried] {friend}[ a little later|],'
+        " because {fun}.",
+        "[A little later|Soon], {fun}, and {friend} came to get {hero}.",
     )
-    w.line('"[Come with me|Come quickly|Hurry up]!" [called|said|cried] {friend}.')
     w.paragraph()
     if w.maybe(0.5):
         w.say(
-            "{Hero~} [took two steps toward the gate|already had one foot outside]. Then"
-            " {hero.he} [stopped|turned around]. {Hero.he} had promised.",
-            "{Hero} [wanted to go very much|looked down the road]. But {hero.he} [thought"
-            " of|remembered] {hero.his} promise.",
-            "{Hero.his} feet wanted to run at once, but a promise is a promise.",
+            "{Hero~} [took two steps toward the gate|already had one foot outside], but then"
+            " {hero.he} remembered {hero.his} promise.",
+            "{Hero} [wanted to go very much|looked down the road], but {hero.he} thought of"
+            " {hero.his} promise.",
+            "{Hero.his} feet wanted to [run|go|jump up] at once, but a promise [is|was] a promise.",
         )
-        w.line('"[I will come later|Not yet|You go first]," said {hero}. "First I have to {task}."')
+        w.line(
+            '"[I will come later|Not yet|You go first]. First I have to {task}," said {hero}.',
+            '"[I want to|I would love to], but first I have to {task}," said {hero}.',
+        )
         if w.maybe(0.5):
             w.say(
                 "So {friend} [stayed and helped|helped {hero.him}], and together they were done"
-                " in no time."
+                " [in no time|before long|quickly]."
             )
         else:
             w.say(
                 "{Hero} did it [carefully|as well as {hero.he} could], although {hero.he} could"
-                " hear the others laughing far away."
+                " hear the others [laughing|shouting|singing] [far away|in the distance]."
             )
         w.note("keep", "hero", task)
-        w.say("When {elder} came back, {done}.", "In the end, {done}[, just as it should be|].")
-        w.line('"I knew that I could [trust|count on] you," said {elder}.')
+        w.line(
+            'When {elder} came back, {done}, and {elder.he} said, "I knew that I could [trust|count'
+            ' on] you."',
+            '{Done}, and "I knew that I could [trust|count on] you," was what {elder} said.',
+            '"I knew that I could [trust|count on] you," said {elder}, because {done}.',
+        )
         w.say(
-            "Afterward, {hero.he} [ran|hurried] along too. It was [twice the fun|the best hour"
+            "Afterward, {hero.he} [ran|hurried] along too, and it was [twice the fun|the best hour"
             " of the week], because nothing [pressed on {hero.his} heart|was left to do].",
             "Then {hero} ran to the others, and it was [even more fun|not too late at all].",
             "And there was still [time|enough time] for fun, and {hero} enjoyed it with a light"
@@ -91,34 +103,34 @@ def promise(w: World) -> None:
         )
         w.note("break", "hero", task)
         w.say(
-            "It was [great|wonderful] fun, and the time flew by. [Suddenly|Only much later]"
-            " {hero~} remembered and ran home.",
-            "They laughed and played [for hours|until their legs were tired]. Then {hero}"
-            " [turned pale|stood still]. The promise!",
+            "It was [great|wonderful|splendid] fun, and [only much later|only after hours|only when the sun was low] {hero~}"
+            " remembered and ran home.",
+            "They [laughed and played|ran and shouted] [for hours|until their legs were tired], and then {hero}"
+            " [turned pale|stood still|stopped] and [thought of|remembered] the promise.",
         )
         w.say("But it was too late: {failed}.", "When {hero~} got there, {failed}.")
-        feel_sad(w)
         w.line(
-            '"I [forgot|broke] my promise," {hero} told {elder}. "I am sorry. [Can I make it'
-            ' good again|What can I do now]?"'
+            '"I [forgot|broke] my promise, and I am sorry," {hero} told {elder}[ with tears in'
+            " {hero.his} eyes|].",
+            '"I [forgot|broke] my promise, [but|and] I want to make it good again," {hero}'
+            " [whispered|said].",
         )
         w.say(
-            "{Elder} was [not pleased|sad], but {elder.he} [was glad to hear the truth|put an"
-            " arm around {hero.him}]. Together they [put things right|did what could still be"
-            " done].",
-            "{Elder} showed {hero.him} how to make it good, and {hero} worked until [evening|it"
+            "{Elder} was [not pleased|sad], but together they [put things right|did what could"
+            " still be done].",
+            "{Elder} [was glad to hear the truth|put an arm around {hero.him}|nodded] and helped to [put"
+            " things right|do what could still be done].",
+            "{Elder} showed {hero.him} how to [make it good|put it right], and {hero} worked [hard|] until [evening|it"
             " was dark].",
         )
-    if w.maybe(0.6):
-        learned(
-            w,
-            "a promise comes first",
-            "a promise is easy to give and harder to keep",
-            "fun can wait, but a promise cannot",
-            "people count on what one says",
-        )
-    else:
-        habit_again(w)
+    close(
+        w,
+        "a promise comes first",
+        "a promise is easy to give and harder to keep",
+        "fun can wait, but a promise cannot",
+        "people count on what one says",
+        other=habit_again,
+    )
 
 
 _SURPRISES = (
@@ -137,65 +149,74 @@ _SURPRISES = (
 def misunderstanding(w: World) -> None:
     """A friend keeps a secret; the hero thinks the worst, and it is a surprise."""
     w.cast_hero()
+    w.keep_short()
     gift, trace = w.one(_SURPRISES)
     w.words(gift=gift, trace=trace)
     begin_day(w)
     w.cast_friend("friend")
     w.say(
-        "{Hero} wanted to play with {friend}, but {friend} [shook {friend.his} head|would not"
-        " open the door].",
-        "{Hero} [ran|went] to the house of {friend} and knocked. {Friend} opened the door only a"
-        " little.",
+        "One day, {hero~} wanted to play with {friend}, but {friend} [shook {friend.his}"
+        " head|would not open the door].",
+        "{Hero} [ran|went] to the house of {friend} and knocked, but {friend} opened the door"
+        " only a little.",
     )
     w.telling.met("friend")
     w.line(
-        '"[I have no time|Not today|I cannot play now]," said {friend}. "[Maybe tomorrow|Go'
-        ' away, please|I am busy]."'
+        '"[I have no time|Not today|I cannot play now]. [Maybe tomorrow|Go away, please|I am'
+        ' busy]," said {friend}, who {trace}.',
+        '"[I have no time|Not today|I cannot play now]," said {friend}, and {hero} saw that'
+        " {friend.he} {trace}.",
     )
-    w.say("{Friend~} {trace}.")
-    if w.maybe(0.7):
+    if w.spare(0.3):
         w.say(
-            "[Later|In the afternoon], {hero} saw {friend} whispering with some of the others."
-            " When {hero.he} came near, they [stopped|were silent].",
-            "[The next day|Later] it was the same. {Friend} [ran off|hid something] when {hero}"
-            " came.",
+            "[Later|In the afternoon], {friend} was whispering with some of the others, and they"
+            " [stopped|were silent] when {hero} came near.",
+            "[The next day|Later] it was the same, and {friend} [ran off|hid something] when"
+            " {hero} came.",
         )
     w.paragraph()
     w.say(
-        '"{Friend.he} does not like me any more," thought {hero}.',
+        '"{Friend.he} does not like me any more," thought {hero}[ and walked home slowly|, close to'
+        " tears|].",
         "[Now|So] {hero~} was sure that {friend} was [angry with {hero.him}|no longer {hero.his}"
         " friend].",
     )
-    feel_sad(w)
-    w.cast_relative("elder")
     brave = w.maybe(0.5)
     if brave:
+        w.cast_relative("elder")
         w.line(
-            '"[You only know half of it|Guessing is not knowing]," said {elder}. "[Go and ask'
-            ' {friend.him}.|Why do you not ask {friend.him}?]"'
+            '"[You only know half of it|Guessing is not knowing]. [Go and ask {friend.him}|You'
+            ' should ask {friend.him}]," said {elder}.',
+            '"[Why do you not ask {friend.him}|Have you asked {friend.him}]?" said {elder}.',
         )
-        w.say("So {hero} [took heart|was brave], went back and asked.")
-        w.line('"[Are you angry with me|Did I do something wrong]?" {hero.he} said.')
+        w.line(
+            'So {hero} [took heart|was brave], went back and asked, "[Are you angry with me|Did I'
+            ' do something wrong]?"'
+        )
         w.say(
-            "{Friend} [turned red|laughed] and pulled {hero.him} inside. There was {gift}, made"
+            "{Friend} [turned red|laughed] and pulled {hero.him} [inside|in|into the house], and there was {gift}, made"
             " for {hero}."
         )
     else:
         w.say(
-            "{Hero} stayed at home [all day|and talked to nobody]. {Hero.he} did not even want"
+            "{Hero} stayed at home [all day|and talked to nobody], and {hero.he} did not even want"
             " to {habit}.",
             "For two days {hero~} kept away from {friend}.",
         )
-        w.say("Then there was a knock at the door. {Friend} was standing there with {gift}.")
+        w.say(
+            "Then there was a [knock|soft knock|loud knock] at the door, and {friend} [was standing|stood] there with {gift}.",
+            "But on the third day, {friend} came [running|up the path] with {gift}.",
+        )
     w.line(
-        '"[Happy birthday|Surprise|This is for you]!" cried {friend}. "[I worked on it for'
-        ' days|It had to be a secret|I wanted to surprise you]."'
+        '"[Happy birthday|Surprise|This is for you]! [I worked on it for days|It had to be a'
+        ' secret|I wanted to surprise you]!" cried {friend}.'
     )
     w.say(
         "{Hero} did not know whether to laugh or cry, so {hero.he} did both.",
         "{Hero} [felt silly|was ashamed], but most of all {hero.he} was happy.",
+        "[How {hero} laughed|How glad {hero} was], and how {hero.he} hugged {friend}!",
     )
-    if w.maybe(0.7):
+    if w.spare(0.45):
         learned(
             w,
             "it is better to ask than to guess",
@@ -203,7 +224,7 @@ def misunderstanding(w: World) -> None:
             "friends should be trusted",
             "half a story is not the whole story",
         )
-    else:
+    elif w.spare(0.4):
         w.say("They [laughed about it|told the story] for years.")
 
 
@@ -220,6 +241,7 @@ _BLAMED = ("the cat", "the wind", "a bird", "the dog", "a mouse")
 def the_truth(w: World) -> None:
     """The hero breaks something and blames another; a clue and a bad feeling bring out the truth."""
     w.cast_hero()
+    w.keep_short()
     w.cast_relative("elder")
     begin_day(w)
     w.tool("thing", w.one(_FRAGILE))
@@ -228,51 +250,54 @@ def the_truth(w: World) -> None:
     )
     w.say(
         "{Elder} had {thing} that {elder.he} [loved very much|had had since {elder.he} was"
-        ' small]. "Please do not [touch it|play with it]," {elder.he} always said.',
-        "On the shelf stood {elder.'s} dearest thing, {thing}. Nobody was allowed to touch it.",
+        " small], and nobody was allowed to [touch it|play with it].",
+        "On the shelf stood {elder.'s} dearest thing, {thing}, which nobody was allowed to touch.",
+        '"Please do not [touch it|play with it]," {elder} always said about {thing} on the shelf.',
     )
     w.telling.met("thing")
     w.say(
-        "One [day|afternoon], when {elder} was [in the garden|at the market|asleep], {hero~}"
-        " [wanted"
-        " to show it to a friend|wanted to see it in the sun]. {Hero.he} [tripped|was not"
-        " careful], and it broke.",
+        "One [day|afternoon], when {elder} was [in the garden|at the market|asleep], {hero~} took"
+        " it down, [tripped|was not careful], and it broke.",
         "[But|For one moment,] {hero} was alone and [took it down|wanted to look at it only"
-        " once]. It [slipped|fell] from {hero.his} {hero.hands} and broke.",
+        " once], and it [slipped|fell] from {hero.his} {hero.hands} and broke.",
         "{Hero} [climbed on a chair|reached up] to [hold it for a moment|see it better], and"
         " [crash|bang], it lay on the floor in pieces.",
     )
     w.note("break", "hero", "thing")
     w.paragraph()
-    w.line('"Who did this?" asked {elder}[ when {elder.he} came in|].')
-    w.line('"It was {blamed}," said {hero}[ quickly|, and looked at the floor|].')
-    w.note("lie", "hero")
-    w.say(
-        "{Elder} only [nodded slowly|picked up the biggest piece|raised {elder.his} eyebrows].",
-        "{Elder} said nothing[ and swept up the pieces|].",
-        "{Elder} [looked at {hero.him} for a long time|sighed and got the broom].",
+    w.line(
+        '"It was {blamed}," said {hero} when {elder} [came in|asked who had done it|saw the'
+        " pieces].",
+        '"Who did this?" asked {elder}, and {hero} said, "It was {blamed}."',
     )
+    w.note("lie", "hero")
+    if w.spare(0.4):
+        w.say(
+            "{Elder} only [nodded slowly|picked up the biggest piece|raised {elder.his} eyebrows].",
+            "{Elder} said nothing[ and swept up the pieces|].",
+            "{Elder} [looked at {hero.him} for a long time|sighed and got the broom].",
+        )
     w.say(
         "All [day|evening], {hero~} [saw the pieces in front of {hero.him}|thought of nothing"
         " else|walked around it in a wide circle].",
         "When {elder} was [kind|friendly] to {hero.him}, it [only|] made things worse.",
-        "At supper, {hero} could not eat. In bed, {hero.he} could not sleep.",
+        "At supper, {hero} could not eat, and in bed, {hero.he} could not sleep.",
         "The lie sat in {hero.his} stomach like a [cold stone|heavy stone|lump of dough].",
         "{Hero~} tried to {habit}, but {hero.he} could not enjoy it.",
     )
     w.say(
-        '[Late that night|Before breakfast], {hero~} stood in front of {elder}. "{Blamed} did'
-        ' not do it," {hero.he} [said|whispered]. "I did."',
+        '"{Blamed} did not do it. I did," {hero~} [said|whispered] [late that night|before'
+        " breakfast].",
         "[At last|In the end] {hero.he} [got up|went to {elder}] and [told {elder.him} the"
         " truth|said how it had really been].",
-        'Then {hero~} could not bear it any longer. ["It was me," {hero.he} said|"I broke it,"'
-        " {hero.he} whispered].",
+        'Then {hero~} could not bear it any longer and [said|whispered], "[It was me|I broke it]."',
     )
     w.note("truth", "hero")
     w.line(
-        '"I knew," said {elder}. "[There was a chair under the shelf|Your shoe was lying beside'
-        " the pieces|{Blamed} was not even in the house]. [But I am glad that you told me|I was"
-        ' waiting for you to say it]."',
+        '"I knew. [There was a chair under the shelf|Your shoe was lying beside the pieces|{Blamed}'
+        ' was not even in the house]," said {elder}.',
+        '"[I am glad that you told me|I was waiting for you to say it|I thought so]," said'
+        " {elder}[, who had known it all along|].",
     )
     repair = w.one(("glue", "new", "chores"))
     if repair == "glue":
@@ -292,12 +317,12 @@ def the_truth(w: World) -> None:
             "To make up for it, {hero} [washed the dishes|swept the floor|watered the garden]"
             " for a whole week, and {hero.he} did it gladly."
         )
-    if w.maybe(0.6):
+    if w.spare(0.35):
         w.say(
             "That night, {hero} slept [very well|like a stone].",
             "[After that|Now] {hero.his} stomach was light again.",
         )
-    else:
+    elif w.spare(0.4):
         learned(
             w,
             "a lie weighs more than the truth",

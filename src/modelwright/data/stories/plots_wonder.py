@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from modelwright.data.stories.cast import creature
-from modelwright.data.stories.closing import go_home, habit_again, learned
+from modelwright.data.stories.closing import close, habit_again
 from modelwright.data.stories.moves import feel_glad
 from modelwright.data.stories.opening import begin, begin_day
 from modelwright.data.stories.places import places_with
@@ -39,6 +39,7 @@ _HASTY = (
 def hasty_wish(w: World) -> None:
     """A freed animal grants two wishes; the first is hasty, the second must undo it."""
     w.cast_hero()
+    w.keep_short()
     kind, look, trait, trouble, freeing = w.one(_GIVERS)
     wish, comes_true, no_joy = w.one(
         tuple(h for h in _HASTY if not (w.talking_animals and "puppies" in h[0]))
@@ -48,90 +49,95 @@ def hasty_wish(w: World) -> None:
     begin(w, w.one(places_with(w.kind, trait)))
     w.bind("giver", creature(kind, look))
     w.say(
-        "There {hero.he} [saw|found] {giver} that {trouble}. {Hero~} {freeing}.",
-        "{Giver.a} {trouble}. {Hero~} [bent down|took pity] and {freeing}.",
+        "There {hero.he} [saw|found] {giver} that {trouble}, and {hero.he} {freeing}.",
+        "{Giver.a} {trouble}, and {hero~} [bent down|took pity] and {freeing}.",
     )
     w.telling.met("giver")
     w.line(
-        '"[Thank you|You have a kind heart]," said {giver}[, for it was a magic one|]. "You have'
-        ' two wishes. [Use them well|Think before you speak]."',
-        '"You have helped me," {giver} said [in a clear voice|softly]. "Now I will grant you two'
-        ' wishes."',
+        '"[Thank you|You have a kind heart]! [You have two wishes|Two wishes are yours|I can grant you two wishes], so [use them well|think before'
+        ' you speak]," said {giver}[, for it was a magic one|].',
+        '"You [have helped|saved|were good to] me, and now [I will grant you two wishes|two wishes are yours|you may wish for two things]," {giver} said [in a clear'
+        " voice|softly].",
     )
     w.say(
-        "{Hero.his} [mouth|jaw] fell open. The first thing that came to mind was the wish"
-        " {hero.he} spoke: {hero.he} wished {wish}.",
-        "What would you have said? {Hero~} [thought for one second|hardly waited] and wished"
-        " {wish}.",
-        "{Hero} was so [surprised|excited] that {hero.he} did not think at all. {Hero.he} wished"
-        " {wish}.",
-        '{Hero} [laughed|could not believe it]. "[Any wish|Really]?" And then {hero.he}'
-        " wished {wish}.",
+        "{Hero.his} [mouth|jaw] fell open, and {hero.he} said the first thing that came [to mind|up|out]:"
+        " {hero.he} wished {wish}.",
+        "{Hero~} [thought for one second|hardly waited|took no time to think|jumped up and down] and wished {wish}.",
+        "{Hero} was [so|much too] [surprised|excited|happy] [to think|to stop and think] and wished {wish}.",
+        "{Hero} [laughed|could not believe it|turned red with joy|clapped] and [quickly|] wished {wish}.",
     )
     w.note("wish", "hero", wish)
     w.paragraph()
     w.say(
         "[And so it was|In a blink it came true|There was a flash|No sooner said than done]:"
-        " {comes_true}. [At first it was great fun|{Hero} was delighted|What a joke it was, at"
-        " first|{Hero} clapped and shouted].",
+        " {comes_true}.",
         "[The air shook|A spark flew|Something went pop|The grass turned silver for a moment],"
-        " and then {comes_true}. [For a few minutes, {hero} could not stop laughing|That was"
-        " fine for as long as it was new].",
-    )
-    w.say("But [soon|after an hour|then] {no_joy}.")
-    w.say(
-        "It was [awful|terrible|no fun any more]. {Hero~} [thought of the day before|longed for"
-        " yesterday].",
-        "{Hero} [wanted to cry|felt dizzy|missed how it had been].",
-        '"[This is not what I wanted.|What have I done?]" [whispered|said] {hero}.',
+        " and then {comes_true}.",
     )
     w.say(
-        "Luckily there was a second wish. {Hero~} [had planned something great for it|had wanted"
-        " to save it], but now it was [badly|urgently] needed.",
-        '"The second wish," {hero.he} thought, and [looked for|called] {giver}.',
-        "There was one wish left. {Hero} had thought of a [hundred|thousand] other things, but"
-        " now {hero.he} knew [only one|what to say].",
-        "{Hero~} ran back to {giver} as well as {hero.he} could.",
+        "[At first it was great fun|{Hero} was delighted|{Hero} clapped and shouted], but"
+        " [soon|after an hour|then] {no_joy}.",
+        "But [soon|after an hour|before long|that evening|by noon] {no_joy}.",
+        "That was fine [for as long as it was new|for a few minutes], but then {no_joy}.",
     )
-    w.line('"Please[, please|], let everything be as it was [before|this morning]," said {hero}.')
+    if w.spare(0.3):
+        w.line(
+            "It was [awful|terrible|no fun any more], and {hero~} [thought of the day before|longed"
+            " for yesterday].",
+            "{Hero} [wanted to cry|felt dizzy|missed how it had been].",
+            '"[This is not what I wanted!|What have I done?]" [whispered|said] {hero}.',
+        )
+    if w.spare(0.25):
+        w.say(
+            "Luckily there was a second wish, and although {hero~} [had planned something great for"
+            " it|had wanted to save it], now it was [badly|urgently] needed.",
+            "There was [one|still one] wish left, and {hero} [knew|saw clearly] [what to say|what it had to be].",
+            "{Hero~} [ran|found the way] back to {giver} as [well|fast] as {hero.he} could.",
+        )
+    w.line(
+        '"Please[, please|], let [everything|it all|the whole world] be as it was [before|this morning]," {hero} said to'
+        " {giver}.",
+        '"[My second wish is|I wish|What I wish for now is] that everything [is|stays] as it was [before|this morning]," said {hero} to'
+        " {giver}.",
+    )
     w.note("unwish", "hero")
     w.say(
-        "{Giver} [nodded|smiled|closed both eyes], and everything was [as before|just as it had"
+        "{Giver} [nodded|smiled|closed both eyes], and everything was [as before|as it should be|as if nothing had happened|just as it had"
         " always been].",
-        "[A soft wind blew|There was a sound like a little bell], and all was [as before|well"
+        "[A soft wind blew|The air turned warm|It hummed for a moment|There was a [sound like a little bell|puff of silver smoke|tiny clap of thunder]], and all was [as before|as it had been that morning|well"
         " again].",
     )
-    w.say(
-        "How [good|lovely|wonderful] it was for {hero.him} to [sit on a plain chair|hear the"
-        " ordinary birds|eat plain bread|go to bed at bedtime|scrub the floor like every week]!",
-        "{Hero~} [touched|looked at] the old table and [laughed|sighed with joy]: it was only a"
-        " table, and it [kept quiet|stayed what it was].",
-        "{Hero} went home and [liked|loved] every [plain|ordinary] thing there.",
-    )
-    if w.maybe(0.6):
-        learned(
-            w,
-            "one should think before one wishes",
-            "ordinary days are a treasure",
-            "not every wish is a good wish",
-            "having everything one wants is not so nice",
+    if w.spare(0.4, 1):
+        w.say(
+            "How [good|lovely|wonderful] it was for {hero.him} to [sit on a plain chair|hear the"
+            " ordinary birds|eat plain bread|go to bed at bedtime|scrub the floor like every"
+            " week]!",
+            "{Hero~} [touched|looked at] the old table and [laughed|sighed with joy]: it was only a"
+            " table, and it [kept quiet|stayed what it was].",
+            "{Hero} went home and [liked|loved|looked at] every [plain|ordinary|little] thing there[ as if it were new|].",
         )
-    else:
-        habit_again(w)
+    close(
+        w,
+        "one should think before one wishes",
+        "ordinary days are a treasure",
+        "not every wish is a good wish",
+        "having everything one wants is not so nice",
+        other=habit_again,
+    )
 
 
 # Things with a voice, what they are sad about, and what makes them glad.
 _VOICES = (
-    ("clock", "old", "It had stood still for years, and nobody looked at it any more", "wound it up and oiled its wheels", "ticked all day like a happy heart"),
-    ("scarecrow", "crooked", "All the birds flew away from it, and it was lonely", "put a bowl of seeds in its hat", "had a bird on each arm"),
-    ("lamp", "dusty", "It had not been lit since the new lamp came", "cleaned the glass and lit the wick", "shone until late at night"),
-    ("boat", "leaky", "It lay on the sand and dreamed of the water", "closed the holes with tar", "rocked on the water and sang softly"),
-    ("snow globe", "little", "Nobody had shaken it for a year", "shook it, once every day", "let it snow with joy"),
-    ("piano", "silent", "It knew a hundred songs, but nobody touched it", "played one note, then two, then a whole tune", "hummed long after the last note"),
-    ("apple tree", "bent", "Nobody had sat under it since the swing broke", "hung up a new swing", "dropped the reddest apple right at the swing"),
-    ("book", "thick", "It was full of stories, and its pages were stuck together", "turned the pages one by one and read aloud", "smelled of far countries"),
-    ("bench", "broken", "It had only three legs, and nobody sat down", "made a new leg from a strong branch", "was never empty again"),
-    ("bell", "rusty", "It had not rung since the school was closed", "rubbed off the rust and pulled the rope", "rang so clearly that everybody came out"),
+    ("clock", "old", "it had stood still for years, and nobody looked at it any more", "wound it up and oiled its wheels", "ticked all day like a happy heart"),
+    ("scarecrow", "crooked", "all the birds flew away from it, and it was lonely", "put a bowl of seeds in its hat", "had a bird on each arm"),
+    ("lamp", "dusty", "it had not been lit since the new lamp came", "cleaned the glass and lit the wick", "shone until late at night"),
+    ("boat", "leaky", "it lay on the sand and dreamed of the water", "closed the holes with tar", "rocked on the water and sang softly"),
+    ("snow globe", "little", "nobody had shaken it for a year", "shook it, once every day", "let it snow with joy"),
+    ("piano", "silent", "it knew a hundred songs, but nobody touched it", "played one note, then two, then a whole tune", "hummed long after the last note"),
+    ("apple tree", "bent", "nobody had sat under it since the swing broke", "hung up a new swing", "dropped the reddest apple right at the swing"),
+    ("book", "thick", "it was full of stories, and its pages were stuck together", "turned the pages one by one and read aloud", "smelled of far countries"),
+    ("bench", "broken", "it had only three legs, and nobody sat down", "made a new leg from a strong branch", "was never empty again"),
+    ("bell", "rusty", "it had not rung since the school was closed", "rubbed off the rust and pulled the rope", "rang so clearly that everybody came out"),
 )  # fmt: skip
 
 
@@ -143,54 +149,56 @@ def thing_with_a_voice(w: World) -> None:
     begin_day(w)
     w.bind("voice", creature(kind, look))
     w.say(
-        "{Hero~} was alone and could hear [every little sound|the wind and the bees]. Then"
-        " somebody sighed. It was {voice}!",
-        "In a corner where nobody ever went, {hero~} found {voice}. And it could talk!",
-        "That day, {hero~} heard a soft voice. {Hero.he} looked [left and right|behind the"
-        " door]. The voice came from {voice}.",
+        "One day, {hero~} was alone and heard [a sigh|a soft voice], and it came from {voice}!",
+        "In a corner where nobody ever went, {hero~} found {voice} that could talk.",
+        "One [quiet|still] day, {hero~} heard a soft voice, looked [left and right|behind the"
+        " door] and found {voice}.",
     )
     w.telling.met("voice")
     w.line(
         '"[At last somebody listens|You can hear me|Do not be afraid]," said {voice}.',
-        '"[Good day|Hello]," said {voice}. "[It is long since anybody came by|I have been'
-        ' waiting for you]."',
+        '"[Good day|Hello]! [It is long since anybody came by|I have been waiting for you]," said'
+        " {voice}.",
     )
-    w.line('"[Why are you so sad|What is the matter with you|Who are you]?" asked {hero}.')
+    if w.spare(0.5):
+        w.line('"[Why are you so sad|What is the matter with you|Who are you]?" asked {hero}.')
     w.say(
-        "{Voice} told {hero.him} everything. {sorrow}.",
-        "Then {voice} [began to tell its story|spoke for a long time]. {sorrow}.",
+        "{Voice} told {hero.him} everything: {sorrow}.",
+        "Then {voice} [told its story|explained its sorrow]: {sorrow}.",
     )
     w.note("listen", "hero", kind)
     w.paragraph()
-    w.say(
-        "[That made {hero} sad too|{Hero} knew how that felt]. {Hero.he} wanted to do something.",
-        '"[I can help you|Wait here]," said {hero}[ and ran off|].',
-    )
-    if w.maybe(0.5):
+    if w.spare(0.5):
+        w.line(
+            "[That made {hero} sad too|{Hero} knew how that felt], and {hero.he} wanted to do"
+            " something.",
+            '"[I can help you|Wait here]," said {hero}[ and ran off|].',
+        )
+    if w.spare(0.4):
         w.cast_relative("elder")
         w.say(
             "{Elder} did not believe that {voice} could talk, but {elder.he} [was glad to"
             " help|gave {hero.him} what {hero.he} needed]."
         )
-    w.say("{Hero~} {care}.", "[Carefully|The same day|With much patience], {hero~} {care}.")
+    w.say(
+        "{Hero~} {care}.",
+        "[Carefully|The same day|With much patience], {hero~} {care}.",
+    )
     w.say(
         "[And from then on|After that|From that hour on], {voice} {joy}.",
         "{Voice} [was happy again|thanked {hero.him}] and {joy}.",
     )
-    if w.maybe(0.5):
+    if w.spare(0.3):
         feel_glad(w)
-    else:
+    elif w.spare(0.4):
         w.say("Nobody but {hero} ever heard it talk[, but that did not matter|].")
-    if w.maybe(0.6):
-        learned(
-            w,
-            "old things have stories too",
-            "whoever is quiet can hear more",
-            "everybody wants to be needed",
-            "a little care can wake up what was asleep",
-        )
-    else:
-        go_home(w)
+    close(
+        w,
+        "old things have stories too",
+        "whoever is quiet can hear more",
+        "everybody wants to be needed",
+        "a little care can wake up what was asleep",
+    )
 
 
 PLOTS = (

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from modelwright.data.stories.closing import go_home, habit_again, learned
+from modelwright.data.stories.closing import close, habit_again, learned
 from modelwright.data.stories.moves import feel_glad, feel_sad
 from modelwright.data.stories.opening import begin_day, introduce_hero
 from modelwright.data.stories.world import World
@@ -40,36 +40,40 @@ def learn_skill(w: World) -> None:
         "[More than anything else|For a long time], {hero~} had wanted to {skill}.",
     )
     w.paragraph()
-    if w.maybe(0.35):
+    if w.spare(0.35):
         w.cast_friend("friend")
     else:
         w.cast_relative("friend")
-    w.say(
-        "[One day|One morning|On a free day], {hero~} [tried|began]. {Hero.he} {first}.",
-        "The first time {hero~} tried, {hero.he} {first}.",
-    )
-    w.note("fail", "hero", skill)
-    w.say(
-        "{Hero~} tried again[ the next day|]. This time {hero.he} {second}.",
-        "The second time was [not much better|no better]: {hero.he} {second}.",
-        '["Once more," {hero.he} said|{Hero} did not give up yet]. {Hero.he} {second}.',
-    )
-    w.note("fail", "hero", skill)
-    if w.maybe(0.4):
-        feel_sad(w)
+    if w.spare(0.5):
+        w.say(
+            "[One day|One morning|On a free day], {hero~} [tried|began], but {hero.he} {first}.",
+            "The first time {hero~} tried, {hero.he} {first}.",
+        )
+        w.note("fail", "hero", skill)
+        w.say(
+            "{Hero~} tried again[ the next day|], and this time {hero.he} {second}.",
+            "The second time was [not much better|no better], because {hero.he} {second}.",
+        )
     else:
+        w.note("fail", "hero", skill)
+        w.say(
+            "The first time {hero~} tried, {hero.he} {first}, and [the second time|the next"
+            " time|after that] {hero.he} {second}.",
+            "[One day|One morning|On a free day] {hero~} tried and {first}, and when {hero.he}"
+            " tried again, {hero.he} {second}.",
+        )
+    w.note("fail", "hero", skill)
+    if w.spare(0.3):
+        feel_sad(w)
+    elif w.spare(0.7):
         w.line('"[I will never learn it|I cannot do it|It is too hard]!" [cried|said] {hero}.')
     w.paragraph()
-    w.say(
-        "{Friend} had been watching.",
-        "{Friend} [came and|] sat down next to {hero.him}.",
-        "Then {friend} came [by|along].",
-    )
     w.line(
-        '"[Nobody can do it the first time|I needed a whole month|I fell a hundred times]," said'
-        ' {friend}. "{hint}."',
-        '"{hint}," said {friend}. "[That is the whole secret|That is how I learned it|Then try'
-        ' again]."',
+        '"[Nobody can do it the first time|I needed a whole month|I fell a hundred times].'
+        ' {hint}," said {friend}, who [had been watching|came by].',
+        '"{hint}," said {friend} and sat down next to {hero.him}.',
+        '"{hint}. [That is the whole secret|That is how I learned it|Then try again]," said'
+        " {friend}[, who had been watching|].",
     )
     w.say(
         "{Hero~} practiced every [day|evening], [in sun and rain|even when {hero.he} was tired|a"
@@ -81,20 +85,21 @@ def learn_skill(w: World) -> None:
         "On the [tenth|seventh|twelfth] day, {hero~} {success}.",
     )
     w.note("succeed", "hero", skill)
-    feel_glad(w)
-    if w.maybe(0.55):
+    if w.spare(0.45):
+        feel_glad(w)
+    if w.spare(0.35):
+        w.say(
+            "Soon afterward, a small {hero.kind} came up and asked how it was done, and {hero}"
+            ' said, "{hint}."',
+            "That evening, {hero~} showed it to [everybody|the whole family], [twice|three times].",
+        )
+    elif w.spare(0.6):
         learned(
             w,
             "every master has failed many times",
             "practice makes hard things easy",
             "falling is a part of learning",
             "one more try can be the one that counts",
-        )
-    else:
-        w.say(
-            "Soon afterward, a small {hero.kind} came up and asked how it was done. {Hero}"
-            ' [smiled|laughed]. "{hint}," {hero.he} said.',
-            "That evening, {hero~} showed it to [everybody|the whole family], [twice|three times].",
         )
 
 
@@ -123,61 +128,79 @@ def big_task(w: World) -> None:
     w.say(
         "{Hero~} had [promised|offered] to {task}, because {elder} was [sick in bed|away|too"
         " tired].",
-        '{Elder} had to {task}, but {elder.he} had hurt {elder.his} [back|foot]. "I will do it,"'
-        " said {hero}.",
+        "One day, {elder} had to {task}, but {elder.he} had hurt {elder.his} [back|foot], so"
+        " {hero} [promised|offered] to do it.",
+        '"I will {task}," said {hero}, because {elder} had hurt {elder.his} [back|foot].',
     )
     w.say(
-        "{Hero~} began [early|at once] and worked [hard|all morning]. But {why}.",
+        "{Hero~} began [early|at once] and worked [hard|all morning], but {why}.",
         "{Hero~} [worked and worked|did what {hero.he} could], but {why}.",
     )
-    w.say(
-        "At noon {hero~} [sat down, tired and hot|could hardly stand]. It [would never be"
-        " done|seemed as much as before].",
-        '"[I will never finish|I cannot do it alone|This is too much for me]," [sighed|said]'
-        " {hero}.",
-    )
+    if w.spare(0.5):
+        w.say(
+            "At noon {hero~} [sat down, tired and hot|could hardly stand], and there was [as much to"
+            " do as before|no end in sight].",
+            '"[I will never finish|I cannot do it alone|This is too much for me]," [sighed|said]'
+            " {hero}.",
+        )
     w.paragraph()
     w.cast_friend("friend")
     w.cast_neighbour("helper")
-    w.say(
-        "Then {friend} came [by|along].",
-        "{Friend} [heard the sigh|saw {hero.him} sitting there] and came over.",
-    )
-    w.line(
-        '"[You only had to ask|You should have called me|Two are more than one]," said {friend}.'
-        ' "[What can I do?|Where shall I start?|Tell me what to do.]"'
-    )
-    w.say(
-        "[A little later|Soon] {helper} stopped too, and [brought some others along|wanted to"
-        " help].",
-        "{Friend} ran to get {helper}[, who was strong and had time|].",
-    )
+    if w.spare(0.4):
+        w.say(
+            "Then {friend} came [by|along] and [wanted to help|asked what to do].",
+            "{Friend} [heard about it|saw {hero.him} sitting there] and came over.",
+        )
+        w.say(
+            "[A little later|Soon] {helper} stopped too, and [brought some tools along|wanted to"
+            " help].",
+            "{Friend} ran to get {helper}[, who was strong and had time|].",
+        )
+    else:
+        w.line(
+            '"[You only had to ask|You should have called me|Two are more than one]!" said {friend},'
+            " and soon {helper} [came too|stopped to help as well].",
+            "Then {friend} came [by|along] and [wanted to help|asked what to do], and {helper}, who"
+            " was [strong|passing by], stopped too.",
+        )
     mine, yours, third, rest = w.some(jobs, 4)
     w.words(mine=mine, yours=yours, third=third, rest=rest)
     w.say(
         "{Hero} {mine}, {friend} {yours}, and {helper} {third}.",
         "{Friend} {yours}, {helper} {third}, and {hero} {mine}.",
+        "While {friend} {yours} and {helper} {third}, {hero} {mine}.",
     )
-    w.say(
-        "[And whoever came by|A passing stranger|Even the smallest child of the neighbors] {rest}.",
-        "They [sang|joked] while they worked, and the time flew.",
-        "With so many {hero.hands}, it went [ten times|three times] as fast.",
-    )
+    if w.spare(0.5):
+        w.say(
+            "[And whoever came by|A passing stranger|Even the smallest child of the neighbors]"
+            " {rest}.",
+            "They [sang|joked] while they worked, and the time flew.",
+            "With so many {hero.hands}, it went [ten times|three times] as fast.",
+        )
     w.say(
         "[Before evening|When the sun went down|By supper], it was done.",
         "They finished just as the [first star|moon] came out.",
+        "[Before evening|By supper], there was nothing left to do.",
     )
     w.note("finish", "hero", task)
-    w.words(
-        meal=w.one(
-            ("soup", "pancakes", "potatoes with butter", "apple pie", "noodles", "bread and cheese")
+    if w.spare(0.5):
+        w.words(
+            meal=w.one(
+                (
+                    "soup",
+                    "pancakes",
+                    "potatoes with butter",
+                    "apple pie",
+                    "noodles",
+                    "bread and cheese",
+                )
+            )
         )
-    )
-    w.say(
-        "Afterward, they all sat together and ate {meal}.",
-        "{Elder} made {meal} for everybody, and [nothing was left|there was a lot of laughing].",
-    )
-    if w.maybe(0.6):
+        w.say(
+            "Afterward, they all sat together and ate {meal}.",
+            "{Elder} [gave|sent] them {meal}, and [nothing was left|there was a lot of laughing].",
+        )
+    elif w.spare(0.75):
         learned(
             w,
             "many hands make a big thing small",
@@ -185,8 +208,6 @@ def big_task(w: World) -> None:
             "everybody can do something",
             "what is too heavy for one is light for four",
         )
-    else:
-        go_home(w)
 
 
 # A wish and three steps to it, each needing the one before.
@@ -230,15 +251,15 @@ def wish_in_steps(w: World) -> None:
     introduce_hero(w)
     w.paragraph()
     w.say(
-        "{Hero~} [wished for|wanted|dreamed of] {wish}. But there was [no money for it|nobody"
+        "{Hero~} [wished for|wanted|dreamed of] {wish}, but there was [no money for it|nobody"
         " who would build it].",
         '"I [wish I had|would love to have] {wish}," said {hero} one [day|morning|evening].',
     )
     w.cast_relative("elder")
     w.line(
-        '"[Then make it yourself|You can build that|We can make that]," said {elder}. "You need'
-        ' {parts.one}, {parts.two} and {parts.three}."',
-        '"What would you need for that?" asked {elder}. {Hero} [counted|thought]: {parts.one},'
+        '"[Then make it yourself|You can build that|We can make that]. You need {parts.one},'
+        ' {parts.two} and {parts.three}," said {elder}.',
+        '"What would you need for that?" asked {elder}, and {hero} [counted|thought]: {parts.one},'
         " {parts.two} and {parts.three}.",
     )
     w.paragraph()
@@ -257,27 +278,27 @@ def wish_in_steps(w: World) -> None:
     w.say(
         "Then {hero~} {work} [for three days|the whole weekend|until it was dark], and {elder}"
         " [helped with the hard parts|held what had to be held].",
-        "Now everything was there. {Hero} and {elder} {work}[ together|].",
-        "[At last|Then] the work began. {Hero~} {work}, and {hero.he} only had to start over once.",
+        "Now everything was there, and {hero} and {elder} {work}[ together|].",
+        "[At last|Then] {hero~} {work}, and {hero.he} only had to start over once.",
     )
     w.say(
         "[It was a bit crooked, but it was done|It was finished], and {result}.",
         "And when it was [done|ready], {result}.",
+        "[After a week|At the end of the month|Soon] {result}.",
     )
-    if w.maybe(0.6):
+    if w.spare(0.3):
         feel_glad(w)
-    else:
+    elif w.spare(0.4):
         w.say('"[I made it myself|It is really mine]," said {hero}[ over and over|].')
-    if w.maybe(0.6):
-        learned(
+    if w.spare(0.6):
+        close(
             w,
             "a big wish is made of small steps",
             "what one makes is better than what one buys",
             "one begins with the first thing",
             "patience and work can make a wish come true",
+            other=habit_again,
         )
-    else:
-        habit_again(w)
 
 
 PLOTS = (

@@ -15,6 +15,7 @@ forms are decided while telling:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -42,6 +43,11 @@ class Choice(NamedTuple):
 
 
 Pattern = tuple["str | Slot | Choice", ...]
+
+# What comes after a speech that ends in "!" or "?" when it is its tag: "said Tom", "the fox cried".
+_TAG = re.compile(
+    r" (?:[a-z]|(?:[\w']+ ){1,4}?(?:said|asked|cried|called|whispered|thought|read|sighed)\b)"
+)
 
 _compiled: dict[str, Pattern] = {}
 
@@ -98,6 +104,20 @@ def _slot(text: str) -> Slot:
     return Slot(role[0].lower() + role[1:], form, role[0].isupper())
 
 
+def count_sentences(text: str) -> int:
+    """How many sentences a piece of a paragraph has.
+
+    A speech and its tag are one sentence, and so is a speech that stands alone, however many
+    full stops are inside its quotation marks.
+    """
+    parts = text.split('"')
+    count = sum(outside.count(stop) for outside in parts[0::2] for stop in ".!?")
+    for speech, after in zip(parts[1::2], parts[2::2], strict=True):
+        if speech[-1] in ".!?" and not _TAG.match(after):
+            count += 1
+    return count
+
+
 class Telling:
     """One story on the page: who plays which role, who was just named, what has been written."""
 
@@ -110,6 +130,7 @@ class Telling:
         self._meant: dict[str, str] = {}
         self._lines: list[list[str]] = [[]]
         self._after_speech = False
+        self.n_sentences = 0
 
     def bind(self, role: str, forms: Forms, *, known: bool = False) -> None:
         """Let `forms` play the role; a known one needs no introduction such as "a red kite"."""
@@ -151,6 +172,7 @@ class Telling:
             self._lines.append([])
             self._after_speech = False
         self._lines[-1].append(sentence)
+        self.n_sentences += count_sentences(sentence)
 
     def say_of(self, role: str, *patterns: str) -> None:
         """Write one of these patterns, in which "one" stands for the role."""

@@ -50,6 +50,34 @@ _SAME = (
     ("in no time", "in a wink", "very quickly"),
     ("wanted to help", "wished to help", "wanted to help"),
     ("smiled", "beamed", "smiled"),
+    ("laughed", "giggled", "laughed"),
+    ("wanted to", "wished to", "wanted to"),
+    ("in the end", "at last", "finally"),
+    ("at last", "finally"),
+    ("every day", "each day"),
+    ("every morning", "each morning"),
+    ("every evening", "each evening"),
+    ("all the others", "all the rest"),
+    ("again and again", "over and over"),
+    ("although", "though", "even though"),
+    ("next to", "beside", "close to"),
+    ("the rest of the day", "the rest of that day", "what was left of the day"),
+    ("never forgot", "always remembered"),
+    ("ran home", "hurried home", "raced home"),
+    ("came back", "returned"),
+    ("by the door", "near the door", "beside the door"),
+    ("One day", "One fine day", "One day"),
+    ("One morning", "Early one morning", "One morning"),
+    ("tried again", "tried once more"),
+    ("told {helper.him} everything", "told {helper.him} the whole story"),
+    ("told {hero.him} everything", "told {hero.him} the whole story"),
+    ("a moment later", "the next moment"),
+    ("until", "till", "until"),
+    ("did not want to", "had no wish to"),
+    ("could not stop", "was not able to stop"),
+    ("That day", "On that day"),
+    ("That night", "Later that night"),
+    ("not far away", "quite near"),
 )
 
 # A turn, and the same with a capital, each with the choice that takes its place.
@@ -62,7 +90,7 @@ for _group in _SAME:
 _ANY_TURN = re.compile(
     r"\b(?:" + "|".join(re.escape(words) for words in sorted(_TURNS, key=len, reverse=True)) + r")\b"
 )  # fmt: skip
-_SPEAKER = re.compile(r'" (said|asked|cried|called|whispered) (\{[a-z]+\})(?! \w+ing)')
+_SPEAKER = re.compile(r'" (said|asked|cried|called|whispered) (\{[a-z]+\})(?! \w+ing|[^.]*, who)')
 
 
 def with_turns(text: str) -> str:

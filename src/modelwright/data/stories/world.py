@@ -18,6 +18,7 @@ from modelwright.data.stories.things import Thing, thing_forms
 
 Item = TypeVar("Item")
 
+MOST_SENTENCES = 12
 HOURS = ("morning", "afternoon", "evening", "night")
 _ANIMAL_WORLD_CHANCE = 0.3
 _OTHER_GENDER_CHANCE = 0.65
@@ -49,6 +50,8 @@ class World:
         self.place: Place | None = None
         self.things: dict[str, Thing] = {}
         self.hour = 0
+        self._fullness = self.one((0.1, 0.8, 1.3, 2.2))  # how readily what may be left out is told
+        self._n_asides = self.one((0, 0, 0, 1, 1, 2))
         self._holder: dict[str, str] = {}
         self._names: list[str] = []
 
@@ -66,6 +69,32 @@ class World:
     def maybe(self, chance: float = 0.5) -> bool:
         """True with this chance."""
         return self._draw() < chance
+
+    # Length
+
+    @property
+    def left(self) -> int:
+        """How many more sentences the story may have."""
+        return MOST_SENTENCES - self.telling.n_sentences
+
+    def keep_short(self) -> None:
+        """Tell no asides: this plot needs its sentences."""
+        self._fullness = self.one((0.1, 0.8, 1.3, 2.2))  # how readily what may be left out is told
+        self._n_asides = 0
+
+    def aside(self, chance: float) -> bool:
+        """True with this chance, for something beside the plot; at most twice in a story."""
+        if self._n_asides and self._draw() < chance:
+            self._n_asides -= 1
+            return True
+        return False
+
+    def spare(self, chance: float, still: int = 0) -> bool:
+        """About this chance of True, where a sentence more leaves room for `still` after it.
+
+        It is lower in a story that is to be told briefly, and higher in one told at length.
+        """
+        return self.left > still and self._draw() < chance * self._fullness
 
     # The cast
 
@@ -103,9 +132,7 @@ class World:
         return cast.child(self._name(names), pronoun, self.one(cast.CHILD_LOOKS))
 
     def _name(self, names: Sequence[str]) -> str:
-        name = self.one(names)
-        while name in self._names:
-            name = self.one(names)
+        name = self.one([name for name in names if name not in self._names])
         self._names.append(name)
         return name
 
@@ -127,9 +154,7 @@ class World:
     def cast_neighbour(self, role: str = "helper") -> None:
         """A grown-up from outside the family, known by trade or kind: "an old baker"."""
         elders = cast.ANIMAL_ELDERS if self.talking_animals else cast.NEIGHBOURS
-        kind, pronoun = self.one(elders)
-        while kind in self._names:
-            kind, pronoun = self.one(elders)
+        kind, pronoun = self.one([elder for elder in elders if elder[0] not in self._names])
         self._names.append(kind)
         self.bind(role, cast.neighbour(kind, pronoun, self.one(cast.NEIGHBOUR_LOOKS)))
 
@@ -196,11 +221,7 @@ class World:
 
     def somewhere(self, trait: str = "") -> Place:
         """A place with the trait in this world, other than here."""
-        options = places_with(self.kind, trait)
-        place = self.one(options)
-        while place is self.place:
-            place = self.one(options)
-        return place
+        return self.one([x for x in places_with(self.kind, trait) if x is not self.place])
 
     def until(self, hour: str) -> None:
         """Let time pass until `hour`; time never runs backwards."""

@@ -1,0 +1,46 @@
+import pytest
+import torch
+
+from modelwright.runtime import device
+from modelwright.runtime.device import choose_device, choose_dtype, describe_machine
+from modelwright.training.assembly import choose_attention
+from modelwright.training.config import TrainingConfig
+
+cpu = torch.device("cpu")
+
+
+@pytest.mark.parametrize(
+    ("flags", "dtype"),
+    [({"avx512_bf16"}, torch.bfloat16), ({"amx_bf16"}, torch.bfloat16), ({"avx2"}, torch.float32)],
+)
+def test_auto_takes_bf16_only_where_the_processor_multiplies_it(
+    monkeypatch: pytest.MonkeyPatch, flags: set[str], dtype: torch.dtype
+):
+    monkeypatch.setattr(device, "processor_flags", lambda: frozenset(flags))
+    assert choose_dtype("auto", cpu) == dtype
+    assert choose_dtype("fp32", cpu) == torch.float32
+    assert choose_dtype("bf16", cpu) == torch.bfloat16
+
+
+def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert choose_device("auto") == choose_device("cpu") == cpu
+    with pytest.raises(
+        ValueError, match=r"training\.device is 'cuda', but PyTorch sees no CUDA GPU"
+    ):
+        choose_device("cuda")
+
+
+def test_auto_attention_is_plain_for_bf16_on_a_cpu_only():
+    auto = TrainingConfig(attention="auto")
+    assert choose_attention(auto, cpu, torch.bfloat16) == "plain"
+    assert choose_attention(auto, cpu, torch.float32) == "fused"
+    assert choose_attention(auto, torch.device("cuda"), torch.bfloat16) == "fused"
+    assert choose_attention(TrainingConfig(attention="fused"), cpu, torch.bfloat16) == "fused"
+
+
+def test_the_machine_is_described():
+    machine = describe_machine(cpu)
+    assert machine.processor
+    assert machine.gpu is None
+    assert machine.torch == torch.__version__
