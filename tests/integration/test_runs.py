@@ -118,10 +118,8 @@ def test_a_run_killed_again_and_again_comes_to_the_same_bits(finished: Path, tmp
     chance = random.Random(0)
     n_kills = 0
     for _ in range(40):
-        started = (run / "checkpoints").exists()
+        started = (run / "config.toml").exists()
         arguments = ["--resume", str(run)] if started else [str(recipe), "--out", str(run)]
-        if run.exists() and not started:
-            shutil.rmtree(run)
         process = subprocess.Popen(
             [*train_command, *arguments], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
         )
@@ -137,12 +135,22 @@ def test_a_run_killed_again_and_again_comes_to_the_same_bits(finished: Path, tmp
         if process.wait(60) == 0:
             break
     assert n_kills > 0
+    assert [record["step"] for record in read_metrics(run)] == list(range(7))
     assert weights_hash(run) == weights_hash(finished)
 
 
 def lines_of(run: Path) -> list[str]:
     path = run / "metrics.jsonl"
     return path.read_text().splitlines() if path.exists() else []
+
+
+def test_a_run_that_died_before_its_first_checkpoint_begins_again(finished: Path, tmp_path: Path):
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    shutil.rmtree(run / "checkpoints")
+    assert resume(run) == []
+    assert [record["step"] for record in read_metrics(run)] == list(range(7))
+    assert weights_hash(run) == weights_hash(finished)
 
 
 def test_two_processes_cannot_train_one_run(finished: Path, tmp_path: Path):
@@ -178,6 +186,26 @@ def test_a_run_that_cannot_begin_leaves_nothing_behind(tmp_path: Path, change: s
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         train(small.run_config(tmp_path, *changes), tmp_path / "run")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_in_which_another_process_works_is_not_cleared_away(tmp_path: Path):
+    from modelwright.runtime.files import lock_folder
+    from modelwright.training.assembly import removed_on_failure
+
+    run = tmp_path / "run"
+    with pytest.raises(RuntimeError), removed_on_failure(run), lock_folder(run):
+        raise RuntimeError
+    assert not run.exists()  # it was ours alone
+    with pytest.raises(RuntimeError), removed_on_failure(run):
+        (run / "theirs").touch()
+        other = lock_folder(run)
+        other.__enter__()
+        raise RuntimeError
+    assert (run / "theirs").exists()
+    other.__exit__(None, None, None)
+    with pytest.raises(RuntimeError), removed_on_failure(run):
+        raise RuntimeError
+    assert (run / "theirs").exists()  # it was there before
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_what_was(finished: Path, tmp_path: Path):

@@ -14,7 +14,7 @@ from modelwright.cli.train import carry_out, telling
 if TYPE_CHECKING:
     from modelwright.training.config import RunConfig
 
-default_seconds = 75.0
+default_seconds = 90.0
 fewest_steps = 100
 most_epochs = 20  # a small text is not read more often than this: it would only be learned by heart
 bytes_per_vocabulary_entry = 250  # a pair must be seen often enough to deserve a token

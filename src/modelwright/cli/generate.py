@@ -32,7 +32,11 @@ def generate(
     sampling = SamplingConfig(temperature=temperature, top_k=top_k, top_p=top_p)
     if not model.is_dir():
         raise FileNotFoundError(f"there is no run folder {model}; train one first")
-    folder = model if (model / "model.safetensors").exists() else newest_checkpoint(model)[0]
+    folder, passed_over = model, []
+    if not (model / "model.safetensors").exists():
+        folder, passed_over = newest_checkpoint(model)
+    for complaint in passed_over:
+        print(f"note: passed over a damaged checkpoint: {complaint}", file=sys.stderr)
     bundle = load_bundle(folder, device=choose_device("auto"))
     if prompt == "-":
         prompt = sys.stdin.read()

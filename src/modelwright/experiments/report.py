@@ -25,7 +25,7 @@ def write_report(run_folder: Path) -> Path:
     facts = json.loads((run_folder / facts_file).read_text())
     config = (run_folder / config_file).read_text()
     path = run_folder / file_name
-    write_atomically(path, page(run_folder.name, records, facts, config))
+    write_atomically(path, page(run_folder.resolve().name, records, facts, config))
     return path
 
 

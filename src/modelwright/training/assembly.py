@@ -6,7 +6,7 @@ import json
 import shutil
 import statistics
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,7 +16,11 @@ import torch
 
 from modelwright.accounting.parameters import count_parameters
 from modelwright.checkpoint.bundle import load_weights
-from modelwright.checkpoint.resume import load_training_state, newest_checkpoint
+from modelwright.checkpoint.resume import (
+    checkpoint_folders,
+    load_training_state,
+    newest_checkpoint,
+)
 from modelwright.config.loading import load_settings, to_toml
 from modelwright.data.building import Data, build_data, open_data, require_same_settings
 from modelwright.data.loader import Chunks
@@ -30,7 +34,7 @@ from modelwright.runtime.interrupts import stop_on_signals
 from modelwright.runtime.progress import Listener, nobody
 from modelwright.tokenizer.tokenizer import Tokenizer
 from modelwright.training.actions import Evaluate, Sample, Save
-from modelwright.training.config import RunConfig, TrainingConfig
+from modelwright.training.config import RunConfig
 from modelwright.training.loop import Action, TrainingState, run_loop, take_step
 from modelwright.training.metrics import (
     append_metrics,
@@ -38,9 +42,10 @@ from modelwright.training.metrics import (
     facts_file,
     forget_after,
     metrics_file,
-    read_metrics,
 )
 from modelwright.training.optimizers import make_optimizer
+
+longest_for_plain = 512  # tokens; on a CPU the fused kernels win for longer texts
 
 
 @dataclass(frozen=True)
@@ -72,7 +77,6 @@ def train(
     require_new_run(run_folder)
     with removed_on_failure(run_folder):
         prepared = prepare(config, on_progress)
-        run_folder.mkdir(parents=True, exist_ok=True)
         with lock_folder(run_folder):
             write_atomically(run_folder / config_file, to_toml(config))
             facts = json.dumps(run_facts(prepared), indent=2) + "\n"
@@ -89,24 +93,25 @@ def resume(
 ) -> list[str]:
     """Go on with a run from its newest whole checkpoint, as if it had never stopped.
 
+    A run that died before its first checkpoint begins again, which comes to the same.
+
     Returns:
         A sentence about each checkpoint that was damaged and passed over.
 
     Raises:
         FileNotFoundError: if there is no run or no whole checkpoint in the folder.
     """
-    checkpoint, complaints = newest_checkpoint(run_folder)
+    died_early = (run_folder / config_file).exists() and not checkpoint_folders(run_folder)
+    checkpoint, complaints = (None, []) if died_early else newest_checkpoint(run_folder)
     config = load_settings(RunConfig, run_folder / config_file).config
     with lock_folder(run_folder):
         prepared = prepare(config, on_progress)
-        _require_same_tokenizer(checkpoint, prepared.data.tokenizer)
-        load_weights(prepared.model, checkpoint)
-        saved = load_training_state(checkpoint, prepared.optimizer)
-        forget_after(run_folder, saved["step"])
-        losses = [record["loss"] for record in read_metrics(run_folder) if "loss" in record]
-        state = TrainingState(
-            prepared.model, prepared.optimizer, saved["step"], saved["seconds"], losses[-20:]
-        )
+        state = TrainingState(prepared.model, prepared.optimizer)
+        if checkpoint is None:
+            (run_folder / metrics_file).unlink(missing_ok=True)
+        else:
+            _load_state(state, checkpoint, prepared.data.tokenizer)
+            forget_after(run_folder, state.step)
         _run(prepared, state, run_folder, on_progress, on_sample)
     return complaints
 
@@ -142,7 +147,7 @@ def make_model(config: RunConfig, tokenizer: Tokenizer, device: torch.device) ->
     model = Transformer(
         model_config(config, tokenizer),
         dtype=dtype,
-        attention=choose_attention(config.training, device, dtype),
+        attention=choose_attention(config, device, dtype),
     )
     initialise(model, seed=config.seed)
     return model.to(device)
@@ -154,13 +159,12 @@ def model_config(config: RunConfig, tokenizer: Tokenizer) -> ModelConfig:
     return dataclasses.replace(config.model, vocab_size=vocab_size)
 
 
-def choose_attention(
-    config: TrainingConfig, device: torch.device, dtype: torch.dtype
-) -> AttentionKind:
+def choose_attention(config: RunConfig, device: torch.device, dtype: torch.dtype) -> AttentionKind:
     """The faster attention where the config says "auto"; see `benchmarks/attention_cpu.py`."""
-    if config.attention != "auto":
-        return config.attention
-    return "plain" if device.type == "cpu" and dtype == torch.bfloat16 else "fused"
+    if config.training.attention != "auto":
+        return config.training.attention
+    is_cpu_bf16 = device.type == "cpu" and dtype == torch.bfloat16
+    return "plain" if is_cpu_bf16 and config.model.context <= longest_for_plain else "fused"
 
 
 def measure_step_seconds(prepared: Prepared, *, n_steps: int = 25) -> float:
@@ -200,7 +204,7 @@ def run_facts(prepared: Prepared) -> dict[str, Any]:
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": dataclasses.asdict(describe_machine(device)),
         "precision": str(dtype).removeprefix("torch."),
-        "attention": choose_attention(config.training, device, dtype),
+        "attention": choose_attention(config, device, dtype),
         "parameters": dataclasses.asdict(count) | {"total": count.total},
         "n_tokens": config.n_tokens,
         "epochs": config.n_tokens / len(data.train),
@@ -212,13 +216,22 @@ def run_facts(prepared: Prepared) -> dict[str, Any]:
 
 @contextmanager
 def removed_on_failure(run_folder: Path) -> Iterator[None]:
-    """Remove a run folder made inside the block if the block fails before the first step."""
-    was_there = run_folder.exists()
+    """Make a run folder, and remove it again if the block fails before the first step.
+
+    Only a folder that this call made is removed, and not while another process works in it.
+    """
+    run_folder.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        run_folder.mkdir()
+        made = True
+    except FileExistsError:
+        made = False
     try:
         yield
     except BaseException:
-        if not was_there and not (run_folder / metrics_file).exists():
-            shutil.rmtree(run_folder, ignore_errors=True)
+        if made and not (run_folder / metrics_file).exists():
+            with suppress(ValueError), lock_folder(run_folder):
+                shutil.rmtree(run_folder, ignore_errors=True)
         raise
 
 
@@ -252,10 +265,14 @@ def _run(
         )
 
 
-def _require_same_tokenizer(checkpoint: Path, tokenizer: Tokenizer) -> None:
+def _load_state(state: TrainingState, checkpoint: Path, tokenizer: Tokenizer) -> None:
+    """Fill a fresh state from a checkpoint that was trained with the same tokenizer."""
     saved = json.loads((checkpoint / "config.json").read_text())["tokenizer_fingerprint"]
     if saved != tokenizer.fingerprint:
         raise ValueError(
             f"{checkpoint} was trained with the tokenizer {saved[:16]}, but the data has "
             f"{tokenizer.fingerprint[:16]}; point data.folder at the data of that run"
         )
+    load_weights(state.model, checkpoint)
+    facts = load_training_state(checkpoint, state.optimizer)
+    state.step, state.seconds = facts["step"], facts["seconds"]

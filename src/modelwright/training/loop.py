@@ -65,13 +65,18 @@ def run_loop(
         FloatingPointError: if a loss or gradient is not finite; the weights are those before it.
     """
     n_steps = config.training.n_steps
+    on_progress(_progress(state, config, "starting"))
     if state.step == 0:
         record({"step": 0} | _results(actions, state, n_steps))
     while state.step < n_steps:
         metrics = take_step(state, config, chunks)
-        metrics |= _results([*actions, save], state, n_steps)
-        record(metrics)
-        on_progress(_progress(state, config, metrics))
+        metrics |= _results(actions, state, n_steps)
+        record(metrics)  # before the save, so that a checkpoint's lines are always there
+        _results([save], state, n_steps)
+        state.last_losses = [*state.last_losses[-19:], metrics["loss"]]
+        loss = sum(state.last_losses) / len(state.last_losses)
+        speed = metrics["tokens_per_second"]
+        on_progress(_progress(state, config, f"loss {loss:.3f} · {speed:,.0f} tokens/s"))
         if stop.signal_number is not None and state.step < n_steps:
             save(state)
             raise Interrupted(state.step, stop.signal_number)
@@ -124,13 +129,11 @@ def _results(actions: Sequence[Action], state: TrainingState, n_steps: int) -> d
     return found
 
 
-def _progress(state: TrainingState, config: RunConfig, metrics: dict[str, Any]) -> Progress:
-    state.last_losses = [*state.last_losses[-19:], metrics["loss"]]
-    loss = sum(state.last_losses) / len(state.last_losses)
+def _progress(state: TrainingState, config: RunConfig, note: str) -> Progress:
     return Progress(
         phase="training",
         done=state.step,
         total=config.training.n_steps,
         unit="steps",
-        note=f"loss {loss:.3f} · {metrics['tokens_per_second']:,.0f} tokens/s",
+        note=note,
     )
