@@ -1,156 +1,198 @@
 #include "encode.hpp"
 
 #include <algorithm>
-#include <queue>
+#include <cstring>
+#include <new>
 #include <utility>
 
-#include "split.hpp"
+#include "memory.hpp"
 
 namespace modelwright {
 namespace {
 
-// Up to here looking at every pair for each merge beats keeping a queue.
-constexpr std::size_t kLongestShortPiece = 64;
-
-// The cache is emptied when full: common pieces are back at once, and memory stays bounded.
-constexpr std::size_t kMostCachedPieces = std::size_t{1} << 18;
-
-constexpr std::uint32_t kNowhere = 0xFFFFFFFF;
+// Longer pieces are rarely met again.
+constexpr std::size_t kLongestRemembered = 256;
+// Those that are remembered outside the lines are forgotten when they fill this much.
+constexpr std::size_t kMostLongBytes = std::size_t{1} << 22;
 
 }  // namespace
 
-Encoder::Encoder(std::vector<std::string> tokens, const ByteIds& byte_ids,
-                 const std::vector<MergeRule>& rules)
-    : tokens_(std::move(tokens)), byte_ids_(byte_ids) {
-  for (const MergeRule& rule : rules) {
-    ranks_.find_or_insert(rule.left, rule.right, static_cast<Rank>(merged_ids_.size()));
-    merged_ids_.push_back(rule.merged);
+template <class Id>
+Id* IdBuffer<Id>::room(std::size_t n) {
+  if (size_ + n > capacity_) {
+    const std::size_t capacity = std::max<std::size_t>({64, size_ + n, capacity_ + capacity_ / 2});
+    void* const grown = std::realloc(data_, capacity * sizeof(Id));
+    if (grown == nullptr) throw std::bad_alloc();
+    data_ = static_cast<Id*>(grown);
+    use_huge_pages(data_, capacity * sizeof(Id));
+    capacity_ = capacity;
+  }
+  return data_ + size_;
+}
+
+template <class Id>
+Id* IdBuffer<Id>::release() {
+  void* const fitted = std::realloc(data_, std::max<std::size_t>(size_, 1) * sizeof(Id));
+  if (fitted == nullptr) throw std::bad_alloc();
+  data_ = nullptr;
+  size_ = capacity_ = 0;
+  return static_cast<Id*>(fitted);
+}
+
+template <class Id>
+Encoder<Id>::Encoder(SplitRule rule, const MergeTable& table)
+    : splitter_(rule), merger_(table), slots_(empty_slots(kFirstSlots)) {}
+
+template <class Id>
+typename Encoder<Id>::Slots Encoder<Id>::empty_slots(std::size_t n_slots) {
+  constexpr std::size_t kCacheLine = 64;
+  const std::size_t n_bytes = n_slots * sizeof(Slot);
+  const std::size_t alignment = n_bytes >= kHugePage ? kHugePage : kCacheLine;
+  void* const memory = std::aligned_alloc(alignment, n_bytes);
+  if (memory == nullptr) throw std::bad_alloc();
+  use_huge_pages(memory, n_bytes);
+  std::memset(memory, 0, n_bytes);
+  return Slots(static_cast<Slot*>(memory));
+}
+
+// What came first keeps its home, since common pieces come early: a newcomer takes the neighbour,
+// unless one whose home that is not stands at the newcomer's.
+template <class Id>
+void Encoder<Id>::remember(const Slot& slot, std::size_t home) {
+  const Slot& there = slots_[home];
+  const bool is_taken = there.key.high != 0 && (hash_of(there.key) & (n_slots_ - 1)) == home;
+  slots_[is_taken ? home ^ 1 : home] = slot;
+  ++n_remembered_;
+}
+
+template <class Id>
+void Encoder<Id>::grow() {
+  const std::size_t n_old = std::exchange(n_slots_, n_slots_ * 4);
+  const Slots old = std::exchange(slots_, empty_slots(n_slots_));
+  n_remembered_ = 0;
+  for (std::size_t i = 0; i < n_old; ++i) {
+    if (old[i].key.high != 0) remember(old[i], hash_of(old[i].key) & (n_slots_ - 1));
   }
 }
 
 template <class Id>
-std::size_t Encoder::encode_some(std::string_view text, std::size_t from, std::size_t n_bytes,
-                                 std::vector<Id>& ids) {
-  const std::lock_guard<std::mutex> turn(mutex_);
-  const std::size_t stop = n_bytes < text.size() - from ? from + n_bytes : text.size();
+std::size_t Encoder<Id>::encode_some(std::string_view text, std::size_t from, std::size_t n_bytes,
+                                     std::size_t settled, IdBuffer<Id>& ids) {
+  const std::size_t stop = n_bytes < settled - std::min(from, settled) ? from + n_bytes : settled;
+  const char* const text_end = text.data() + text.size();
   while (from < stop) {
-    const std::size_t end = piece_end(text, from);
-    for (const std::uint32_t id : encode_cached(text.substr(from, end - from))) {
-      ids.push_back(static_cast<Id>(id));
+    const Splitter::Ends ends = splitter_.next(text, from);
+    const auto* const last = ends.data + ends.size;
+    const auto* const after =
+        from + last[-1] <= settled
+            ? last
+            : std::upper_bound(ends.data, last, settled - from,
+                               [](std::size_t most, std::uint32_t end) { return most < end; });
+    const char* const start = text.data() + from;
+    std::uint32_t done = 0;
+    for (const auto* at = ends.data; at < after;) {
+      const std::size_t n_pieces = std::min<std::size_t>(kBatch, after - at);
+      std::array<std::uint32_t, kBatch + 1> bounds;
+      bounds[0] = done;
+      std::copy_n(at, n_pieces, bounds.begin() + 1);
+      encode_batch(start, bounds.data(), n_pieces, text_end, ids);
+      at += n_pieces;
+      done = at[-1];
     }
-    from = end;
+    from += done;
+    if (after != last) break;
   }
   return from;
 }
 
-template std::size_t Encoder::encode_some(std::string_view, std::size_t, std::size_t,
-                                          std::vector<std::uint16_t>&);
-template std::size_t Encoder::encode_some(std::string_view, std::size_t, std::size_t,
-                                          std::vector<std::uint32_t>&);
-
-std::span<const std::uint32_t> Encoder::encode_cached(std::string_view piece) {
-  if (piece.size() > kLongestShortPiece) return encode_piece(piece);  // rare, and rarely the same
-  if (const CachedIds* known = cache_.find(piece)) {
-    return {cached_ids_.data() + known->start, known->n_ids};
-  }
-  if (cache_.size() >= kMostCachedPieces) {
-    cache_.clear();
-    cached_ids_.clear();
-  }
-  const std::span<const std::uint32_t> ids = encode_piece(piece);
-  cache_[piece] = {cached_ids_.size(), static_cast<std::uint32_t>(ids.size())};
-  cached_ids_.insert(cached_ids_.end(), ids.begin(), ids.end());
-  return ids;
-}
-
-std::span<const std::uint32_t> Encoder::encode_piece(std::string_view piece) {
-  check_piece_length(piece.size());
-  ids_.clear();
-  for (const char byte : piece) ids_.push_back(byte_ids_[static_cast<unsigned char>(byte)]);
-  if (piece.size() <= kLongestShortPiece) {
-    merge_short();
-  } else {
-    merge_long();
-  }
-  return ids_;
-}
-
-void Encoder::merge_short() {
-  ranks_at_.clear();
-  for (std::size_t i = 0; i + 1 < ids_.size(); ++i) {
-    ranks_at_.push_back(rank_of(ids_[i], ids_[i + 1]));
-  }
-  while (!ranks_at_.empty()) {
-    const auto lowest = std::ranges::min_element(ranks_at_);  // the leftmost of equals
-    if (*lowest == kNoMerge) break;
-    const std::ptrdiff_t at = lowest - ranks_at_.begin();
-    ids_[at] = merged_ids_[*lowest];
-    ids_.erase(ids_.begin() + at + 1);
-    ranks_at_.erase(lowest);
-    if (at > 0) ranks_at_[at - 1] = rank_of(ids_[at - 1], ids_[at]);
-    if (static_cast<std::size_t>(at) < ranks_at_.size()) {
-      ranks_at_[at] = rank_of(ids_[at], ids_[at + 1]);
+template <class Id>
+void Encoder<Id>::encode_batch(const char* start, const std::uint32_t* bounds, std::size_t n_pieces,
+                               const char* text_end, IdBuffer<Id>& ids) {
+  if (n_remembered_ > n_slots_ / 2 && n_slots_ < kMostSlots) grow();
+  std::array<PieceKey, kBatch> keys;
+  std::array<std::uint32_t, kBatch> homes;
+  for (std::size_t i = 0; i < n_pieces; ++i) {
+    const std::size_t n_bytes = bounds[i + 1] - bounds[i];
+    if (n_bytes > kLongestShortPiece) {
+      keys[i] = {0, 0};
+      continue;
     }
+    keys[i] = key_of(start + bounds[i], n_bytes, text_end);
+    homes[i] = static_cast<std::uint32_t>(hash_of(keys[i]) & (n_slots_ - 1));
+    __builtin_prefetch(&slots_[homes[i]]);
   }
-}
-
-// The same with a linked list and a queue: n log n for a piece of n bytes.
-void Encoder::merge_long() {
-  struct Candidate {
-    Rank rank;
-    std::uint32_t position;  // of the left half
-    bool operator>(const Candidate& other) const {
-      return rank != other.rank ? rank > other.rank : position > other.position;
+  // No piece has more ids than bytes; the rest is for writing a whole slot at a time.
+  Id* out = ids.room(bounds[n_pieces] - bounds[0] + kIdsInSlot + 1);
+  for (std::size_t i = 0; i < n_pieces; ++i) {
+    const PieceKey& key = keys[i];
+    if (key.high == 0) [[unlikely]] {
+      out = encode_long({start + bounds[i], bounds[i + 1] - bounds[i]}, out);
+      continue;
     }
-  };
-  const auto n_positions = static_cast<std::uint32_t>(ids_.size());
-  std::vector<std::uint32_t> previous(n_positions);
-  std::vector<std::uint32_t> next(n_positions);
-  // The rank of the pair that starts here; kNoMerge also where the token was swallowed. A queued
-  // candidate that disagrees is out of date.
-  std::vector<Rank>& ranks = ranks_at_;
-  ranks.assign(n_positions, kNoMerge);
-  std::priority_queue<Candidate, std::vector<Candidate>, std::greater<>> queue;
-  const auto consider = [&](std::uint32_t position) {
-    const bool has_next = next[position] != kNowhere;
-    ranks[position] = has_next ? rank_of(ids_[position], ids_[next[position]]) : kNoMerge;
-    if (ranks[position] != kNoMerge) queue.push({ranks[position], position});
-  };
-
-  for (std::uint32_t i = 0; i < n_positions; ++i) {
-    previous[i] = i == 0 ? kNowhere : i - 1;
-    next[i] = i + 1 == n_positions ? kNowhere : i + 1;
-    consider(i);
+    const Slot* slot = &slots_[homes[i]];
+    if (slot->key != key) [[unlikely]] {
+      slot = &slots_[homes[i] ^ 1];
+      if (slot->key != key) {
+        out = encode_unknown(key, homes[i], out);
+        continue;
+      }
+    }
+    std::memcpy(out, slot->ids.data(), sizeof slot->ids);
+    out += slot->ids[kIdsInSlot];
   }
-  while (!queue.empty()) {
-    const Candidate best = queue.top();
-    queue.pop();
-    if (ranks[best.position] != best.rank) continue;
-    const std::uint32_t taken = next[best.position];
-    const std::uint32_t after = next[taken];
-    ids_[best.position] = merged_ids_[best.rank];
-    ranks[taken] = kNoMerge;
-    next[best.position] = after;
-    if (after != kNowhere) previous[after] = best.position;
-    consider(best.position);
-    if (previous[best.position] != kNowhere) consider(previous[best.position]);
-  }
-  std::size_t n_ids = 0;
-  for (std::uint32_t at = 0; at != kNowhere; at = next[at]) ids_[n_ids++] = ids_[at];
-  ids_.resize(n_ids);
+  ids.end_at(out);
 }
 
 template <class Id>
-std::string Encoder::decode(std::span<const Id> ids) const {
-  std::size_t n_bytes = 0;
-  for (const Id id : ids) n_bytes += tokens_[id].size();
-  std::string text;
-  text.reserve(n_bytes);
-  for (const Id id : ids) text += tokens_[id];
-  return text;
+Id* Encoder<Id>::encode_unknown(const PieceKey& key, std::size_t home, Id* out) {
+  std::array<char, 16> bytes;
+  write_key(key, bytes.data());
+  const std::string_view piece(bytes.data(), key.n_bytes());
+  if (!long_.is_empty()) {  // pieces with too many ids for a slot
+    if (const LongIds* const known = long_.find(piece)) {
+      return std::copy_n(long_ids_.data() + known->start, known->n_ids, out);
+    }
+  }
+  const std::span<const std::uint32_t> ids = merger_.merge(piece);
+  if (ids.size() > kIdsInSlot) return encode_long(piece, out);
+  Slot slot{key, {}};
+  for (std::size_t i = 0; i < ids.size(); ++i) slot.ids[i] = static_cast<Id>(ids[i]);
+  slot.ids[kIdsInSlot] = static_cast<Id>(ids.size());
+  remember(slot, home);
+  std::memcpy(out, slot.ids.data(), sizeof slot.ids);
+  return out + ids.size();
 }
 
-template std::string Encoder::decode(std::span<const std::uint16_t>) const;
-template std::string Encoder::decode(std::span<const std::uint32_t>) const;
+template <class Id>
+Id* Encoder<Id>::encode_long(std::string_view piece, Id* out) {
+  const bool is_remembered = piece.size() <= kLongestRemembered;
+  if (is_remembered) {
+    if (const LongIds* const known = long_.find(piece)) {
+      return std::copy_n(long_ids_.data() + known->start, known->n_ids, out);
+    }
+  }
+  const std::span<const std::uint32_t> ids = merger_.merge(piece);
+  if (is_remembered) {
+    if (long_.n_key_bytes() > kMostLongBytes) {
+      long_.clear();
+      long_ids_.clear();
+    }
+    long_[piece] = {long_ids_.size(), static_cast<std::uint32_t>(ids.size())};
+    for (const std::uint32_t id : ids) long_ids_.push_back(static_cast<Id>(id));
+  }
+  for (const std::uint32_t id : ids) *out++ = static_cast<Id>(id);
+  return out;
+}
+
+template <class Id>
+void Encoder<Id>::encode_piece(std::string_view piece, IdBuffer<Id>& ids) {
+  const std::array<std::uint32_t, 2> bounds{0, static_cast<std::uint32_t>(piece.size())};
+  encode_batch(piece.data(), bounds.data(), 1, piece.data() + piece.size(), ids);
+}
+
+template class IdBuffer<std::uint16_t>;
+template class IdBuffer<std::uint32_t>;
+template class Encoder<std::uint16_t>;
+template class Encoder<std::uint32_t>;
 
 }  // namespace modelwright

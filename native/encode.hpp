@@ -1,77 +1,105 @@
-// Text to token ids and back, with learned merges.
-//
-// A piece of text starts as one token a byte. Then, as long as some two neighbours are a merge, the
-// merge learned first is applied where it occurs leftmost.
+// Text to token ids. What a piece turned into is remembered, so common pieces cost one lookup.
 #pragma once
 
 #include <array>
 #include <cstddef>
 #include <cstdint>
-#include <mutex>
+#include <cstdlib>
+#include <memory>
 #include <span>
-#include <string>
 #include <string_view>
 #include <vector>
 
-#include "pair_map.hpp"
+#include "merge.hpp"
+#include "piece_key.hpp"
 #include "piece_map.hpp"
+#include "split.hpp"
 
 namespace modelwright {
 
-struct MergeRule {
-  std::uint32_t left;
-  std::uint32_t right;
-  std::uint32_t merged;
-};
-
-using ByteIds = std::array<std::uint32_t, 256>;
-
-// Calls from several threads are safe; they take turns.
-class Encoder {
+// Ids that grow at the end, in memory that grows without being copied where the system allows it.
+template <class Id>
+class IdBuffer {
  public:
-  // `tokens` are the bytes of each id, `byte_ids` the ids of the single bytes; `rules` are in the
-  // order in which they were learned.
-  Encoder(std::vector<std::string> tokens, const ByteIds& byte_ids,
-          const std::vector<MergeRule>& rules);
+  IdBuffer() = default;
+  IdBuffer(const IdBuffer&) = delete;
+  IdBuffer& operator=(const IdBuffer&) = delete;
+  ~IdBuffer() { std::free(data_); }
 
-  // Appends the ids of pieces from the boundary `from` on, to the first boundary at least `n_bytes`
-  // further or to the end of the text. Returns that boundary. Id is uint16_t or uint32_t.
-  template <class Id>
-  std::size_t encode_some(std::string_view text, std::size_t from, std::size_t n_bytes,
-                          std::vector<Id>& ids);
-
-  // The bytes of `ids`, each of which is below n_tokens().
-  template <class Id>
-  std::string decode(std::span<const Id> ids) const;
-
-  std::size_t n_tokens() const { return tokens_.size(); }
+  Id* data() { return data_; }
+  std::size_t size() const { return size_; }
+  // Where the next id goes; there is room for `n` more.
+  Id* room(std::size_t n);
+  void end_at(const Id* end) { size_ = static_cast<std::size_t>(end - data_); }
+  void push_back(Id id) {
+    *room(1) = id;
+    ++size_;
+  }
+  // Gives up the memory, which the taker frees; it holds at least one id.
+  Id* release();
 
  private:
-  using Rank = std::uint32_t;
-  static constexpr Rank kNoMerge = PairMap::kAbsent;
+  Id* data_ = nullptr;
+  std::size_t size_ = 0;
+  std::size_t capacity_ = 0;
+};
 
-  // Where the ids of a piece are in cached_ids_.
-  struct CachedIds {
+// Encodes for one thread at a time. Id is uint16_t where all ids fit, else uint32_t.
+template <class Id>
+class Encoder {
+ public:
+  Encoder(SplitRule rule, const MergeTable& table);
+
+  const SplitRule& rule() const { return splitter_.rule(); }
+
+  // Appends the ids of pieces from the boundary `from` on, until one ends after `settled` or about
+  // `n_bytes` are done. Returns the boundary it came to.
+  std::size_t encode_some(std::string_view text, std::size_t from, std::size_t n_bytes,
+                          std::size_t settled, IdBuffer<Id>& ids);
+
+  // Appends the ids of one piece that was cut elsewhere.
+  void encode_piece(std::string_view piece, IdBuffer<Id>& ids);
+
+ private:
+  static constexpr std::size_t kBatch = 256;
+  static constexpr std::size_t kIdsInSlot = 16 / sizeof(Id) - 1;
+  static constexpr std::size_t kFirstSlots = std::size_t{1} << 10;
+  static constexpr std::size_t kMostSlots = std::size_t{1} << 20;
+
+  // A remembered piece: its ids are followed by their number, in the last place. It is at its home
+  // or at the neighbour of that, in the same line of the processor's cache.
+  struct alignas(32) Slot {
+    PieceKey key;
+    std::array<Id, kIdsInSlot + 1> ids;
+  };
+  static_assert(sizeof(Slot) == 32);
+
+  struct SlotMemory {
+    void operator()(Slot* slots) const { std::free(slots); }
+  };
+  using Slots = std::unique_ptr<Slot[], SlotMemory>;
+
+  // Where the ids of a longer piece are in long_ids_.
+  struct LongIds {
     std::size_t start = 0;
     std::uint32_t n_ids = 0;
   };
 
-  Rank rank_of(std::uint32_t left, std::uint32_t right) const { return ranks_.find(left, right); }
-  std::span<const std::uint32_t> encode_piece(std::string_view piece);
-  std::span<const std::uint32_t> encode_cached(std::string_view piece);
-  void merge_short();
-  void merge_long();
+  static Slots empty_slots(std::size_t n_slots);
+  void remember(const Slot& slot, std::size_t home);
+  void grow();
+  void encode_batch(const char* start, const std::uint32_t* bounds, std::size_t n_pieces,
+                    const char* text_end, IdBuffer<Id>& ids);
+  Id* encode_unknown(const PieceKey& key, std::size_t home, Id* out);
+  Id* encode_long(std::string_view piece, Id* out);
 
-  std::vector<std::string> tokens_;
-  ByteIds byte_ids_;
-  PairMap ranks_;                           // of the merges, lowest first learned
-  std::vector<std::uint32_t> merged_ids_;  // by rank
-
-  std::mutex mutex_;  // guards what follows
-  PieceMap<CachedIds> cache_;
-  std::vector<std::uint32_t> cached_ids_;
-  std::vector<std::uint32_t> ids_;  // of the piece at hand
-  std::vector<Rank> ranks_at_;      // of each id of ids_ with the next one
+  Splitter splitter_;
+  Merger merger_;
+  Slots slots_;
+  std::size_t n_slots_ = kFirstSlots;
+  std::size_t n_remembered_ = 0;
+  PieceMap<LongIds> long_;
+  std::vector<Id> long_ids_;
 };
 
 }  // namespace modelwright

@@ -13,6 +13,8 @@ class PairMap {
 
   PairMap() : slots_(kFirstSlots) {}
 
+  void clear() { *this = PairMap(); }
+
   // The number of the pair, or kAbsent.
   std::uint32_t find(std::uint32_t left, std::uint32_t right) const {
     return slots_[slot_of(key_of(left, right))].value;

@@ -1,23 +1,61 @@
 // Cuts text into pieces: words, numbers, punctuation, white space. BPE never merges across two.
 //
-// The rule is GPT-2's pattern,
-//
-//   '(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+
-//
-// written by hand over UTF-8. Every byte of the text belongs to exactly one piece.
-//
-// A byte that is not part of a well-formed UTF-8 sequence (Unicode 15.0, table 3-7: so no overlong
-// forms, no surrogates, nothing above U+10FFFF) counts as one character that is neither letter,
-// number nor white space. This is what the pattern does on what Python's
-// bytes.decode("utf-8", "surrogateescape") returns.
+// The rules are regular expressions of the trade, written by hand over UTF-8; every byte of the text
+// belongs to exactly one piece. The expressions stand in src/modelwright/tokenizer/splitting.py, and
+// the tests compare every code point and much random text with a regular expression engine.
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <string_view>
+#include <vector>
+
+#include "kernels.hpp"
 
 namespace modelwright {
 
+enum class Pattern : std::uint8_t { kNone, kGpt2, kCl100k, kLlama3, kO200k };
+
+struct SplitRule {
+  Pattern pattern = Pattern::kGpt2;
+  bool digits_apart = false;  // every number character is a piece of its own
+
+  bool cuts() const { return pattern != Pattern::kNone; }
+};
+
 // Where the piece that starts at `start` ends. `start` is a piece boundary, not the end of `text`.
-std::size_t piece_end(std::string_view text, std::size_t start);
+std::size_t piece_end(const SplitRule& rule, std::string_view text, std::size_t start);
+
+// Finds many ends at a time; holds the memory that this takes.
+class Splitter {
+ public:
+  explicit Splitter(SplitRule rule);
+
+  const SplitRule& rule() const { return rule_; }
+
+  // The ends of the next pieces, as distances from the boundary `from`, which is before the end of
+  // `text`: at least one, and as many as a window of some kilobytes holds. Valid until the next call.
+  struct Ends {
+    const std::uint32_t* data;
+    std::size_t size;
+  };
+  Ends next(std::string_view text, std::size_t from);
+
+ private:
+  void one_by_one(std::string_view text, std::size_t from);
+  bool by_masks(std::string_view text, std::size_t from);
+
+  SplitRule rule_;
+  decltype(Kernels::classify) classify_;
+  std::vector<std::uint32_t> ends_;
+  std::size_t n_ends_ = 0;
+};
+
+// Pieces that end up to here end there whatever follows: `text` may go on, or end, after its last
+// byte. A piece may yet start before here and end after.
+std::size_t settled_bytes(const SplitRule& rule, std::string_view text);
+
+// Whether every text is cut between these two bytes, whatever surrounds them.
+bool always_cut_between(const SplitRule& rule, char before, char after);
 
 }  // namespace modelwright

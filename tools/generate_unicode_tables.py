@@ -1,4 +1,4 @@
-"""Write native/unicode_tables.hpp: which code points are letters, numbers and white space.
+"""Write native/unicode_tables.hpp: which code points are letters, marks, numbers and white space.
 
 The `regex` package is the authority, because the tests compare the compiled splitter with it.
 
@@ -12,7 +12,14 @@ from importlib.metadata import metadata
 import regex
 
 N_CODE_POINTS = 0x110000
-CLASSES = {"kLetterRanges": r"\p{L}", "kNumberRanges": r"\p{N}", "kSpaceRanges": r"\s"}
+CLASSES = {
+    "kCapitalRanges": r"[\p{Lu}\p{Lt}]",
+    "kSmallRanges": r"\p{Ll}",
+    "kCaselessRanges": r"[\p{Lm}\p{Lo}]",
+    "kMarkRanges": r"\p{M}",
+    "kNumberRanges": r"\p{N}",
+    "kSpaceRanges": r"\s",
+}
 RANGES_PER_LINE = 4
 
 HEADER = """\

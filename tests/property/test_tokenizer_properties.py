@@ -4,11 +4,12 @@ import random
 from dataclasses import replace
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modelwright.tokenizer import reference
-from modelwright.tokenizer.splitting import split
+from modelwright.tokenizer.splitting import pattern_named, split
 from modelwright.tokenizer.tokenizer import Tokenizer
 from modelwright.tokenizer.training import train_tokenizer
 
@@ -45,10 +46,45 @@ def trained(documents: list, n_merges: int) -> Tokenizer:
     return train_tokenizer([*documents, "a"], vocab_size=257 + n_merges)
 
 
-@given(documents)
-@settings(max_examples=1000, deadline=None)
-def test_the_split_is_the_patterns(document: str | bytes):
-    assert split(document) == reference.split(document)
+# Where o200k looks back, and all the patterns look ahead: runs of capitals, of caseless letters and
+# of white space, and what may stand behind them.
+words = st.lists(
+    st.builds(
+        lambda unit, n: unit * n,
+        st.sampled_from(
+            [
+                "A",
+                "a",
+                "中",
+                "中AAAA",
+                "\u0301",
+                "ʰ",
+                "ǅ",
+                "ſ",
+                "é",
+                "É",
+                "K",
+                "1",
+                "½",
+                "'",
+                "'s",
+                "'LL",
+            ]
+        )
+        | st.sampled_from(["'\u017f", " ", "\u3000", "\u00a0", "\n", "\r\n", "/", "!"]),
+        st.sampled_from([1, 1, 1, 2, 3, 4, 30, 70]),
+    ),
+    max_size=12,
+).map("".join)
+
+
+@pytest.mark.parametrize("digits_apart", [False, True])
+@pytest.mark.parametrize("name", ["gpt2", "cl100k", "llama3", "o200k"])
+@given(document=st.one_of(documents, words))
+@settings(max_examples=500, deadline=None)
+def test_the_split_is_the_patterns(name: str, digits_apart: bool, document: str | bytes):
+    pattern = pattern_named(name, digits_apart=digits_apart)
+    assert split(document, pattern) == reference.split(document, pattern)
 
 
 @given(

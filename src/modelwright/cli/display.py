@@ -72,9 +72,8 @@ def progress_bars() -> Iterator[Bars]:
 
 
 def amount(progress: runtime_progress.Progress) -> str:
-    """How much is done, in units for people: "3.1 of 10.0 MB"."""
-    if progress.unit == "bytes":
-        total = f" of {progress.total / 1e6:.1f}" if progress.total else ""
-        return f"{progress.done / 1e6:.1f}{total} MB"
-    total = f" of {progress.total:,.0f}" if progress.total else ""
-    return f"{progress.done:,.0f}{total} {progress.unit}"
+    """How much is done, in units for people: "3.1 of 10.0 MB, 150 MB/s"."""
+    scale, unit, digits = (1e6, "MB", 1) if progress.unit == "bytes" else (1, progress.unit, 0)
+    total = f" of {progress.total / scale:,.{digits}f}" if progress.total else ""
+    rate = f", {progress.rate / scale:,.0f} {unit}/s" if progress.rate else ""
+    return f"{progress.done / scale:,.{digits}f}{total} {unit}{rate}"

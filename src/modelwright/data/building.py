@@ -231,18 +231,30 @@ def _make_tokenizer(
     def tell(progress: TrainingProgress) -> None:
         on_progress(tokenizer_progress(progress, n_bytes))
 
-    return train_tokenizer(texts, vocab_size=config.vocab_size, on_progress=tell)
+    return train_tokenizer(
+        texts,
+        vocab_size=config.vocab_size,
+        pattern=config.split_pattern,
+        on_progress=tell,
+    )
 
 
 def tokenizer_progress(progress: TrainingProgress, n_bytes: float | None) -> Progress:
     """A tokenizer's progress in the terms that every listener knows."""
     if progress.phase == "counting":
-        return Progress(phase="reading text", done=progress.n_bytes, total=n_bytes, unit="bytes")
+        return Progress(
+            phase="reading text",
+            done=progress.n_bytes,
+            total=n_bytes,
+            unit="bytes",
+            rate=progress.rate,
+        )
     return Progress(
         phase="training the tokenizer",
         done=progress.n_merges,
         total=progress.n_merges_wanted,
         unit="merges",
+        rate=progress.rate,
     )
 
 

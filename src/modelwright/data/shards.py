@@ -5,12 +5,15 @@ one costs nothing and processes share its pages.
 """
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
+
+from modelwright.runtime.files import file_in_one_piece
 
 magic = b"MWSHARD\x01"
 header_format = struct.Struct(
@@ -19,7 +22,7 @@ header_format = struct.Struct(
 header_bytes = 128
 version = 1
 
-Tokens = npt.NDArray[np.uint16] | npt.NDArray[np.uint32]
+Tokens = npt.NDArray[np.uint16 | np.uint32]
 
 
 def write_shard(
@@ -34,20 +37,62 @@ def write_shard(
     """
     assert tokens.dtype in (np.uint16, np.uint32)
     assert document_starts[-1] == len(tokens)
-    header = header_format.pack(
-        magic,
-        version,
-        tokens.dtype.itemsize,
-        len(tokens),
-        len(document_starts) - 1,
-        bytes.fromhex(fingerprint),
-    )
-    token_bytes = tokens.astype(tokens.dtype.newbyteorder("<")).tobytes()
-    padding = -len(token_bytes) % 8
     with path.open("wb") as file:
-        file.write(header.ljust(header_bytes, b"\0"))
-        file.write(token_bytes + b"\0" * padding)
-        file.write(document_starts.astype("<u8").tobytes())
+        file.write(
+            _header(tokens.dtype.itemsize, len(tokens), len(document_starts) - 1, fingerprint)
+        )
+        file.write(np.ascontiguousarray(tokens, tokens.dtype.newbyteorder("<")).data)
+        _write_starts(file, tokens.nbytes, document_starts)
+
+
+def write_shard_parts(
+    path: Path, parts: Iterable[Tokens], *, dtype: np.dtype, end_of_text: int, fingerprint: str
+) -> tuple[int, int]:
+    """Write one shard from ids that come in parts; memory holds one part and the document starts.
+
+    Args:
+        parts: ids in which `end_of_text` ends each document; a last one that is not ended is.
+        dtype: uint16 or uint32.
+
+    Returns:
+        The numbers of tokens and of documents.
+    """
+    little = dtype.newbyteorder("<")
+    ends: list[npt.NDArray[np.int64]] = []
+    n_tokens = 0
+    last = end_of_text
+    with file_in_one_piece(path) as file:
+        file.write(b"\0" * header_bytes)
+        for part in parts:
+            if not len(part):
+                continue
+            file.write(np.ascontiguousarray(part, little).data)
+            ends.append(np.flatnonzero(part == end_of_text) + (n_tokens + 1))
+            n_tokens += len(part)
+            last = int(part[-1])
+        if last != end_of_text:
+            file.write(np.array([end_of_text], little).tobytes())
+            n_tokens += 1
+            ends.append(np.array([n_tokens], np.int64))
+        starts = np.concatenate([np.zeros(1, np.int64), *ends])
+        _write_starts(file, n_tokens * little.itemsize, starts)
+        file.seek(0)
+        file.write(_header(little.itemsize, n_tokens, len(starts) - 1, fingerprint))
+    return n_tokens, len(starts) - 1
+
+
+def _header(token_bytes: int, n_tokens: int, n_documents: int, fingerprint: str) -> bytes:
+    header = header_format.pack(
+        magic, version, token_bytes, n_tokens, n_documents, bytes.fromhex(fingerprint)
+    )
+    return header.ljust(header_bytes, b"\0")
+
+
+def _write_starts(
+    file: BinaryIO, n_bytes_before: int, document_starts: npt.NDArray[np.int64]
+) -> None:
+    file.write(b"\0" * (-n_bytes_before % 8))
+    file.write(document_starts.astype("<u8").tobytes())
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Protocol
 
 from modelwright.data.stories import stories
+from modelwright.tokenizer.text_files import TEXT_SUFFIXES
 
-text_suffixes = (".txt", ".text", ".md")
 read_size = 1 << 20
 
 
@@ -128,10 +128,10 @@ def open_source(name: str, *, separator: str, seed: int, n_bytes: int) -> Source
 def _text_files_in(folder: Path) -> tuple[Path, ...]:
     paths = tuple(
         sorted(
-            path for path in folder.rglob("*") if path.suffix in text_suffixes and path.is_file()
+            path for path in folder.rglob("*") if path.suffix in TEXT_SUFFIXES and path.is_file()
         )
     )
     if not paths:
-        kinds = ", ".join(text_suffixes)
+        kinds = ", ".join(TEXT_SUFFIXES)
         raise ValueError(f"{folder} holds no text files ({kinds}); choose another folder")
     return paths

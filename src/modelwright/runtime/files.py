@@ -12,21 +12,29 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 
 def write_atomically(path: Path, content: bytes | str) -> None:
     """Write a whole file, or leave the old one untouched; text is written as UTF-8."""
-    data = content.encode() if isinstance(content, str) else content
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    with file_in_one_piece(path) as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+
+
+@contextmanager
+def file_in_one_piece(target: Path) -> Iterator[BinaryIO]:
+    """Yield an open file that becomes `target` when the block ends well and vanishes otherwise."""
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
         with temporary.open("wb") as file:
-            file.write(data)
+            yield file
+            file.flush()
             flush_to_disk(file.fileno())
-        temporary.replace(path)
+        temporary.replace(target)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    flush_folder(path.parent)
+    flush_folder(target.parent)
 
 
 def flush_to_disk(file_descriptor: int) -> None:

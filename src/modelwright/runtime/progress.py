@@ -18,6 +18,7 @@ class Progress:
         total: how much there is in all; None where nobody can know.
         unit: what is counted ("bytes", "tokens", "steps").
         note: anything worth showing beside the bar ("loss 2.31").
+        rate: how much is done in a second, where it is worth showing.
     """
 
     phase: str
@@ -25,6 +26,7 @@ class Progress:
     total: float | None
     unit: str
     note: str = ""
+    rate: float | None = None
 
 
 Listener = Callable[[Progress], None]

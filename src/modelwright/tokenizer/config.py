@@ -1,6 +1,7 @@
 """Which tokenizer a run uses."""
 
 from modelwright.config.schema import settings
+from modelwright.tokenizer.splitting import check_pattern, pattern_of
 
 
 @settings
@@ -9,6 +10,10 @@ class TokenizerConfig:
 
     vocab_size: int = 4096
     """Number of tokens, special ones included; fewer if the text runs out of pairs to merge."""
+    pattern: str = "gpt2"
+    """How text is cut: gpt2, cl100k, llama3, o200k, none, or a regular expression (slower)."""
+    digits_apart: bool = False
+    """Make every digit a piece of its own, so that numbers are read digit by digit."""
     file: str | None = None
     """A tokenizer.json with just vocab_size tokens to use instead of training one."""
 
@@ -19,3 +24,9 @@ class TokenizerConfig:
                 f"tokenizer.vocab_size is {self.vocab_size}, but 256 bytes and 1 special token "
                 f"must fit; the least is {least}"
             )
+        check_pattern(self.split_pattern)
+
+    @property
+    def split_pattern(self) -> str:
+        """The regular expression that cuts text."""
+        return pattern_of(self.pattern, digits_apart=self.digits_apart)

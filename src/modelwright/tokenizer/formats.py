@@ -7,23 +7,28 @@ rather than ignored, since the ids would differ in silence.
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
 from modelwright.runtime.files import write_atomically
-from modelwright.tokenizer.vocabulary import END_OF_TEXT, N_BYTE_VALUES, Vocabulary
+from modelwright.tokenizer.merging import check_whole_tokens
+from modelwright.tokenizer.spelling import spell, unspell
+from modelwright.tokenizer.splitting import SPLIT_PATTERN, canonical_pattern, native_pattern
+from modelwright.tokenizer.vocabulary import END_OF_TEXT, Vocabulary, unused_tokens
 
 _Section = TypeVar("_Section", dict[str, Any], list[Any])
 
 _VOCAB_FILE = "vocab.json"
 _MERGES_FILE = "merges.txt"
+_TOKENIZER_FILE = "tokenizer.json"
+_CONFIG_FILE = "tokenizer_config.json"
 _BYTE_LEVEL = {
     "type": "ByteLevel",
     "add_prefix_space": False,
     "trim_offsets": True,
     "use_regex": True,
 }
+_BYTES_ONLY = {**_BYTE_LEVEL, "use_regex": False}
 
 
 def tokenizer_json(vocabulary: Vocabulary) -> bytes:
@@ -46,7 +51,7 @@ def tokenizer_json(vocabulary: Vocabulary) -> bytes:
         "padding": None,
         "added_tokens": added_tokens,
         "normalizer": None,
-        "pre_tokenizer": _BYTE_LEVEL,
+        "pre_tokenizer": _pre_tokenizer(vocabulary.pattern),
         "post_processor": None,
         "decoder": _BYTE_LEVEL,
         "model": {
@@ -65,23 +70,49 @@ def tokenizer_json(vocabulary: Vocabulary) -> bytes:
     return json.dumps(document, ensure_ascii=False, indent=1).encode() + b"\n"
 
 
-def parse_tokenizer_json(content: bytes) -> Vocabulary:
+def parse_tokenizer_json(content: bytes, *, drop_template: bool = False) -> Vocabulary:
     """Read the content of a tokenizer.json.
 
+    Args:
+        drop_template: read a file whose `post_processor` puts special tokens around every text,
+            and leave them out.
+
     Raises:
-        ValueError: if it is not one, or asks for something other than GPT-2's byte-level BPE.
+        ValueError: if it is not one, or asks for something other than byte-level BPE.
     """
     document = _read_table(content)
     model = _section(document, "model", dict)
     _refuse_unsupported(document, model)
+    if not drop_template:
+        _refuse_template(document.get("post_processor"))
     special_tokens = _read_added_tokens(_section(document, "added_tokens", list))
     vocab = {**_section(model, "vocab", dict), **special_tokens}
     pairs = [_read_pair(merge) for merge in _section(model, "merges", list)]
-    return _assemble(vocab, pairs, special_tokens)
+    pattern = _read_pattern(document.get("pre_tokenizer"))
+    vocabulary = _assemble(vocab, pairs, special_tokens, pattern)
+    if model.get("ignore_merges"):
+        check_whole_tokens(vocabulary)
+    return vocabulary
+
+
+def write_huggingface_folder(vocabulary: Vocabulary, folder: Path) -> None:
+    """Write what `transformers.AutoTokenizer.from_pretrained` opens, into an existing folder."""
+    end_of_text = END_OF_TEXT if END_OF_TEXT in vocabulary.special_tokens else None
+    config = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "clean_up_tokenization_spaces": False,  # else decoding would move punctuation
+        "eos_token": end_of_text,
+    }
+    write_atomically(folder / _TOKENIZER_FILE, tokenizer_json(vocabulary))
+    write_atomically(folder / _CONFIG_FILE, json.dumps(config, indent=1) + "\n")
 
 
 def read_vocab_and_merges(
-    vocab_path: Path, merges_path: Path, *, special_tokens: Sequence[str] = (END_OF_TEXT,)
+    vocab_path: Path,
+    merges_path: Path,
+    *,
+    special_tokens: Sequence[str] = (END_OF_TEXT,),
+    pattern: str = SPLIT_PATTERN,
 ) -> Vocabulary:
     """Read GPT-2's pair of files. Those of `special_tokens` that it holds are special.
 
@@ -95,9 +126,8 @@ def read_vocab_and_merges(
         lines = merges_content.decode().splitlines()
         has_header = bool(lines) and lines[0].startswith("#version")
         pairs = [_read_pair(line) for line in lines[has_header:] if line]
-        return _assemble(
-            vocab, pairs, {text: vocab[text] for text in special_tokens if text in vocab}
-        )
+        special_ids = {text: vocab[text] for text in special_tokens if text in vocab}
+        return _assemble(vocab, pairs, special_ids, canonical_pattern(pattern))
     except ValueError as error:
         raise ValueError(f"{vocab_path} with {merges_path}: {error}") from None
 
@@ -110,47 +140,12 @@ def write_vocab_and_merges(vocabulary: Vocabulary, folder: Path) -> None:
     write_atomically(folder / _MERGES_FILE, ("\n".join(merges) + "\n").encode())
 
 
-@cache
-def _byte_alphabet() -> tuple[str, ...]:
-    """The character that stands for each byte value.
-
-    Printable characters of Latin-1 stand for themselves; the other bytes take the characters from
-    U+0100 on, in order. Source: openai/gpt-2, src/encoder.py, bytes_to_unicode.
-    """
-    printable = {*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1)}
-    printable |= set(range(ord("®"), ord("ÿ") + 1))
-    unprintable = [value for value in range(N_BYTE_VALUES) if value not in printable]
-    stand_ins = {value: chr(N_BYTE_VALUES + i) for i, value in enumerate(unprintable)}
-    return tuple(stand_ins.get(value, chr(value)) for value in range(N_BYTE_VALUES))
-
-
-@cache
-def _byte_of_character() -> Mapping[str, int]:
-    return {character: value for value, character in enumerate(_byte_alphabet())}
-
-
-def _spell(token: bytes) -> str:
-    alphabet = _byte_alphabet()
-    return "".join([alphabet[value] for value in token])
-
-
-def _unspell(text: str) -> bytes:
-    values = _byte_of_character()
-    try:
-        return bytes([values[character] for character in text])
-    except KeyError as error:
-        raise ValueError(
-            f"token {text!r} holds {error.args[0]!r}, which stands for no byte in GPT-2's "
-            "alphabet; only byte-level vocabularies can be read"
-        ) from None
-
-
 def _spell_vocabulary(vocabulary: Vocabulary) -> dict[str, int]:
     """Return the id of each token as these files spell it, special tokens as their own text."""
     special_ids = {token_id: text for text, token_id in vocabulary.special_tokens.items()}
     spelled: dict[str, int] = {}
     for token_id, token in enumerate(vocabulary.tokens):
-        text = special_ids.get(token_id) or _spell(token)
+        text = special_ids.get(token_id) or spell(token)
         if text in spelled:
             raise ValueError(
                 f"ids {spelled[text]} and {token_id} are both spelled {text!r} in this format; "
@@ -162,23 +157,36 @@ def _spell_vocabulary(vocabulary: Vocabulary) -> dict[str, int]:
 
 def _spell_merges(vocabulary: Vocabulary) -> list[list[str]]:
     tokens = vocabulary.tokens
-    return [[_spell(tokens[left]), _spell(tokens[right])] for left, right in vocabulary.merges]
+    return [[spell(tokens[left]), spell(tokens[right])] for left, right in vocabulary.merges]
 
 
 def _assemble(
-    vocab: Mapping[str, Any], pairs: Iterable[tuple[str, str]], special_tokens: Mapping[str, int]
+    vocab: Mapping[str, Any],
+    pairs: Iterable[tuple[str, str]],
+    special_tokens: Mapping[str, int],
+    pattern: str,
 ) -> Vocabulary:
     """Turn spelled tokens and merges into a vocabulary."""
-    tokens: list[bytes | None] = [None] * len(vocab)
+    tokens: dict[int, bytes] = {}
+    last_ordinary = -1
     for text, token_id in vocab.items():
-        if type(token_id) is not int or not 0 <= token_id < len(vocab):
+        if type(token_id) is not int or token_id < 0:
             raise ValueError(
-                f"token {text!r} has id {token_id!r}, but the {len(vocab)} tokens need the ids "
-                f"0 to {len(vocab) - 1}, without gaps"
+                f"token {text!r} has id {token_id!r}; the ids are the whole numbers from 0"
             )
-        if tokens[token_id] is not None:
+        if token_id in tokens:
             raise ValueError(f"id {token_id} is given to {text!r} and to another token")
-        tokens[token_id] = text.encode() if text in special_tokens else _unspell(text)
+        tokens[token_id] = text.encode() if text in special_tokens else unspell(text)
+        if text not in special_tokens:
+            last_ordinary = max(last_ordinary, token_id)
+    # Unused ids are common, but only among the special tokens, which follow the ordinary ones.
+    unused = unused_tokens(tokens)
+    if unused and min(unused.values()) < last_ordinary:
+        raise ValueError(
+            f"no token has id {min(unused.values())}, but the ids have to run without gaps from 0 "
+            f"to that of the last ordinary token, {last_ordinary}"
+        )
+    tokens |= {token_id: text.encode() for text, token_id in unused.items()}
     merges: list[tuple[int, int]] = []
     for rank, pair in enumerate(pairs):
         for half in pair:
@@ -186,9 +194,10 @@ def _assemble(
                 raise ValueError(f"merge {rank} joins {half!r}, which is not in the vocabulary")
         merges.append((vocab[pair[0]], vocab[pair[1]]))
     return Vocabulary(
-        tokens=tuple(token for token in tokens if token is not None),
+        tokens=tuple(tokens[token_id] for token_id in range(len(tokens))),
         merges=tuple(merges),
-        special_tokens=special_tokens,
+        special_tokens={**special_tokens, **unused},
+        pattern=pattern,
     )
 
 
@@ -248,29 +257,59 @@ def _refuse_unsupported(document: Mapping[str, Any], model: Mapping[str, Any]) -
         "model.continuing_subword_prefix": model.get("continuing_subword_prefix"),
         "model.end_of_word_suffix": model.get("end_of_word_suffix"),
         "model.byte_fallback": model.get("byte_fallback"),
-        "model.ignore_merges": model.get("ignore_merges"),
     }
     for name, value in must_be_off.items():
         if value:
             raise ValueError(f'"{name}" is {value!r}, which is not supported; it has to be off')
-    pre_tokenizer = document.get("pre_tokenizer")
-    is_gpt2_split = (
-        isinstance(pre_tokenizer, dict)
-        and pre_tokenizer.get("type") == "ByteLevel"
-        and pre_tokenizer.get("add_prefix_space") is False
-        and pre_tokenizer.get("use_regex", True) is True
+
+
+def _refuse_template(post_processor: Any) -> None:
+    """Raise for a post-processor that may add tokens to a text."""
+    is_sequence = isinstance(post_processor, dict) and post_processor.get("type") == "Sequence"
+    parts = post_processor.get("processors") if is_sequence else [post_processor]
+    for part in parts if isinstance(parts, list) else [parts]:
+        if part and (not isinstance(part, dict) or part.get("type") != "ByteLevel"):
+            raise ValueError(
+                f'"post_processor" is {json.dumps(part)[:200]}, which may add tokens to every '
+                "text; only ByteLevel, which adds none, is supported, unless drop_template is on"
+            )
+
+
+def _pre_tokenizer(pattern: str) -> dict[str, Any]:
+    """Return the setting that cuts text with a pattern."""
+    if pattern == SPLIT_PATTERN:
+        return _BYTE_LEVEL
+    if not pattern:
+        return _BYTES_ONLY
+    split = {
+        "type": "Split",
+        "pattern": {"Regex": pattern},
+        "behavior": "Isolated",
+        "invert": False,
+    }
+    return {"type": "Sequence", "pretokenizers": [split, _BYTES_ONLY]}
+
+
+def _read_pattern(pre_tokenizer: Any) -> str:
+    """Return the pattern that a `pre_tokenizer` cuts with."""
+    match pre_tokenizer:
+        case {"type": "ByteLevel", "add_prefix_space": False}:
+            return SPLIT_PATTERN if pre_tokenizer.get("use_regex", True) else ""
+        case {
+            "type": "Sequence",
+            "pretokenizers": [
+                {"type": "Split", "pattern": {"Regex": str(regex)}} as split,
+                {"type": "ByteLevel", "add_prefix_space": False, "use_regex": False},
+            ],
+        } if regex:
+            pattern = canonical_pattern(regex)
+            how = (split.get("behavior"), split.get("invert"))
+            # To remove what does not match leaves the same, if the pattern matches everything.
+            matches_everything = native_pattern(pattern) is not None
+            if how == ("Isolated", False) or (how == ("Removed", True) and matches_everything):
+                return pattern
+    raise ValueError(
+        f'"pre_tokenizer" is {json.dumps(pre_tokenizer)[:400]}; supported are ByteLevel without a '
+        "prefix space, and a Sequence of Split by a Regex, with the behavior Isolated and not "
+        "inverted, and such a ByteLevel with use_regex off"
     )
-    if not is_gpt2_split:
-        raise ValueError(
-            f'"pre_tokenizer" is {json.dumps(pre_tokenizer)[:200]}; only ByteLevel with its regex '
-            "and without a prefix space (GPT-2's way of splitting) is supported"
-        )
-    post_processor = document.get("post_processor")
-    adds_tokens = bool(post_processor) and (
-        not isinstance(post_processor, dict) or post_processor.get("type") != "ByteLevel"
-    )
-    if adds_tokens:
-        raise ValueError(
-            f'"post_processor" is {json.dumps(post_processor)[:200]}, which may add tokens to '
-            "every text; only ByteLevel, which adds none, is supported"
-        )

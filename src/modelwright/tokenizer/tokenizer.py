@@ -4,9 +4,10 @@ The work is done by `native/encode.cpp`; `reference.encode` is the same in plain
 """
 
 import codecs
-import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -14,19 +15,45 @@ import numpy.typing as npt
 from modelwright import _native
 from modelwright.runtime.files import write_atomically
 from modelwright.tokenizer.formats import parse_tokenizer_json, tokenizer_json
+from modelwright.tokenizer.splitting import native_pattern, split_points
+from modelwright.tokenizer.text_files import chunks_of, documents_between, is_compressed, parts_of
 from modelwright.tokenizer.vocabulary import END_OF_TEXT, Vocabulary
 
+if TYPE_CHECKING:
+    from modelwright.tokenizer.training import TrainingReport
+
 Ids = npt.NDArray[np.uint16 | np.uint32]
+Specials = Collection[str] | Literal["all"]
+
+
+def native_specials(special_tokens: Mapping[str, int]) -> _native.SpecialTokens:
+    """Prepare special tokens, by text, for being looked for."""
+    return _native.SpecialTokens(
+        [text.encode() for text in special_tokens], list(special_tokens.values())
+    )
 
 
 class Tokenizer:
-    """Byte-level BPE with a given vocabulary. Every text has ids, and they decode to that text."""
+    """Byte-level BPE with a given vocabulary. Every text has ids, and they decode to that text.
+
+    May be used from several threads at once. It remembers the ids of pieces it has met, in up to
+    about 48 MB for each thread that encodes.
+    """
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         self.vocabulary = vocabulary
-        self._encoder = _native.Encoder(
-            vocabulary.tokens, vocabulary.byte_ids, vocabulary.merge_rules
+        self.training: TrainingReport | None = None
+        """Where time and memory went, if this tokenizer was trained and not loaded."""
+        self._known_pattern = native_pattern(vocabulary.pattern)
+        # Pieces of an own pattern come cut; the codec's rule is not asked then.
+        self._codec = _native.Codec(
+            vocabulary.tokens,
+            vocabulary.byte_ids,
+            vocabulary.merge_rules,
+            *(self._known_pattern or ("none", False)),
         )
+        self._encode = self._codec.encode if self._known_pattern else self._encode_own_pattern
+        self._n_bytes_of_token = np.array([len(token) for token in vocabulary.tokens], np.int64)
 
     @property
     def n_vocab(self) -> int:
@@ -63,37 +90,46 @@ class Tokenizer:
         n_ids_in_16_bits = np.iinfo(np.uint16).max + 1
         return np.dtype(np.uint16 if self.n_vocab <= n_ids_in_16_bits else np.uint32)
 
-    def encode(self, text: str | bytes, *, allowed_special: Collection[str] = ()) -> Ids:
+    def encode(
+        self,
+        text: str | bytes,
+        *,
+        allowed_special: Specials = (),
+        disallowed_special: Specials = (),
+    ) -> Ids:
         """Turn text into ids.
 
         Args:
             text: bytes may be anything, UTF-8 or not; a str may not hold lone surrogates.
-            allowed_special: special tokens whose text stands for them. Where it is not listed here,
-                a literal "<|endoftext|>" is ordinary text, so that a document cannot end itself.
+            allowed_special: special tokens whose text stands for them, or "all". Where it is not
+                listed here, a literal "<|endoftext|>" is ordinary text, so that a document cannot
+                end itself.
+            disallowed_special: special tokens whose text must not occur, or "all" for those that
+                are not allowed. tiktoken's default is "all".
 
         Raises:
-            ValueError: if a token in `allowed_special` is not in the vocabulary, or a str has no
-                UTF-8 form.
+            ValueError: if a token listed is not in the vocabulary, a disallowed one occurs, or a
+                str has no UTF-8 form.
         """
-        if not allowed_special:
-            return self.encode_documents([text], end_of_text=False)[0]
-        data = text.encode() if isinstance(text, str) else text
-        parts: list[Ids] = []
-        # A capturing group makes re.split keep the separators, at the odd places.
-        for i, part in enumerate(re.split(self._pattern_of(allowed_special), data)):
-            if i % 2:
-                parts.append(np.array([self.special_tokens[part.decode()]], dtype=self.id_dtype))
-            else:
-                parts.append(self.encode(part))
-        return np.concatenate(parts)
+        if not allowed_special and not disallowed_special:
+            return self._encode(text)
+        allowed = self._specials_named(allowed_special, "allowed_special")
+        self._refuse(text, self._specials_named(disallowed_special, "disallowed_special"), allowed)
+        if not allowed:
+            return self._encode(text)
+        specials = native_specials(allowed)
+        if self._known_pattern is not None:
+            return self._codec.encode_with_specials(text, specials)
+        return self._encode_own_pattern_with_specials(text, allowed)
 
     def encode_documents(
-        self, documents: Sequence[str | bytes], *, end_of_text: bool = True
+        self, documents: Sequence[str | bytes], *, end_of_text: bool = True, n_threads: int = 1
     ) -> tuple[Ids, npt.NDArray[np.int64]]:
         """Encode many documents into one array.
 
         Args:
             end_of_text: whether the end-of-text id follows each document.
+            n_threads: how many share the work; the ids do not depend on it.
 
         Returns:
             The ids, end to end, and the offsets [n_documents + 1]: document i is
@@ -101,7 +137,76 @@ class Tokenizer:
         """
         if isinstance(documents, str | bytes):
             raise ValueError("documents is a single text; put it in a list, or use encode")
-        return self._encoder.encode_documents(documents, self.end_of_text if end_of_text else None)
+        if n_threads < 1:
+            raise ValueError(f"n_threads is {n_threads}; the least is 1")
+        end = self.end_of_text if end_of_text else None
+        if self._known_pattern is not None:
+            return self._codec.encode_documents(documents, end, n_threads)
+        ending = np.array([] if end is None else [end], dtype=self.id_dtype)
+        parts = [np.concatenate([self._encode(document), ending]) for document in documents]
+        offsets = np.cumsum([0, *map(len, parts)], dtype=np.int64)
+        return np.concatenate([np.array([], dtype=self.id_dtype), *parts]), offsets
+
+    def encode_batch(self, texts: Sequence[str | bytes], *, n_threads: int = 1) -> list[Ids]:
+        """Encode many texts, each into an array of its own; all of them share one memory."""
+        ids, offsets = self.encode_documents(texts, end_of_text=False, n_threads=n_threads)
+        return [ids[start:end] for start, end in pairwise(offsets.tolist())]
+
+    def encode_with_offsets(self, text: str | bytes) -> tuple[Ids, npt.NDArray[np.int64]]:
+        """Encode a text and say which part of it each token is.
+
+        Returns:
+            The ids, and [n_ids, 2]: start and end of each token, in characters for a str and in
+            bytes for bytes. A token that is only part of a character spans the whole of it.
+        """
+        ids = self.encode(text)
+        ends = np.cumsum(self._n_bytes_of_token[ids])
+        starts = ends - self._n_bytes_of_token[ids]
+        if isinstance(text, str) and not text.isascii():
+            data = np.frombuffer(text.encode(), dtype=np.uint8)
+            # How many characters have started by the end of each byte.
+            n_started = np.cumsum((data & 0xC0) != 0x80)
+            starts, ends = n_started[starts] - 1, n_started[ends - 1]
+        return ids, np.stack([starts, ends], axis=1)
+
+    def encode_chunks(
+        self, chunks: Iterable[str | bytes], *, allowed_special: Specials = ()
+    ) -> Iterator[Ids]:
+        """Encode a text that comes in chunks, wherever these are cut; even inside a character.
+
+        The ids are those of the whole text. Memory stays near the size of a chunk.
+
+        Raises:
+            ValueError: if the tokenizer cuts text with a pattern of the user's own: with such a one
+                the end of a text can change how its start is cut.
+        """
+        if self._known_pattern is None:
+            raise ValueError(
+                "this tokenizer cuts text with a pattern of your own, which needs whole texts; "
+                "join the chunks and use encode"
+            )
+        allowed = self._specials_named(allowed_special, "allowed_special")
+        stream = _native.EncodingStream(self._codec, native_specials(allowed))
+        for chunk in chunks:
+            if (ids := stream.feed(chunk)).size:
+                yield ids
+        if (ids := stream.finish()).size:
+            yield ids
+
+    def encode_file(
+        self, path: Path, *, allowed_special: Specials = (), n_threads: int = 1
+    ) -> Iterator[Ids]:
+        """Encode a text file, plain or compressed (.gz, .zst), part by part and in order.
+
+        The ids are those of the whole text. Memory holds a few megabytes for each thread.
+        """
+        allowed = self._specials_named(allowed_special, "allowed_special")
+        if self._known_pattern is None:
+            yield from self._encode_file_with_own_pattern(path, allowed)
+        elif is_compressed(path):
+            yield from self.encode_chunks(chunks_of(path), allowed_special=list(allowed))
+        else:
+            yield from self._encode_plain_file(path, native_specials(allowed), n_threads)
 
     def decode(
         self, ids: Sequence[int] | npt.NDArray[np.integer], *, errors: str = "replace"
@@ -124,14 +229,15 @@ class Tokenizer:
             raise ValueError(
                 f"ids have the type {array.dtype}; they have to be whole numbers of up to 64 bits"
             )
-        outside = np.flatnonzero((array < 0) | (array >= self.n_vocab))
-        if outside.size:
-            position = int(outside[0])
-            raise ValueError(
-                f"id {array[position]} at position {position} is outside the vocabulary, "
-                f"whose ids are 0 to {self.n_vocab - 1}"
-            )
-        return self._encoder.decode(np.ascontiguousarray(array, dtype=np.uint32))
+        if array.itemsize == 1 or not array.dtype.isnative:
+            array = array.astype(np.int64)
+        return self._codec.decode(np.ascontiguousarray(array))
+
+    def decode_batch(
+        self, batch: Iterable[Sequence[int] | npt.NDArray[np.integer]], *, errors: str = "replace"
+    ) -> list[str]:
+        """Turn many sequences of ids into text."""
+        return [self.decode(ids, errors=errors) for ids in batch]
 
     def streaming_decoder(self) -> "StreamingDecoder":
         """Return a decoder that takes one id at a time, as a model writes them."""
@@ -160,16 +266,83 @@ class Tokenizer:
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
 
-    def _pattern_of(self, allowed_special: Collection[str]) -> re.Pattern[bytes]:
-        names = [allowed_special] if isinstance(allowed_special, str) else list(allowed_special)
-        for name in names:
+    def _specials_named(self, names: Specials, option: str) -> Mapping[str, int]:
+        if names == "all":
+            return self.special_tokens
+        named = [names] if isinstance(names, str) else names
+        for name in named:
             if name not in self.special_tokens:
                 raise ValueError(
-                    f"allowed_special lists {name!r}, which is no special token of this "
-                    f"vocabulary; it has: {', '.join(self.special_tokens) or 'none'}"
+                    f"{option} lists {name!r}, which is no special token of this vocabulary; it "
+                    f"has: {', '.join(self.special_tokens) or 'none'}"
                 )
-        longest_first = sorted((name.encode() for name in names), key=len, reverse=True)
-        return re.compile(b"(" + b"|".join(map(re.escape, longest_first)) + b")")
+        return {name: self.special_tokens[name] for name in named}
+
+    def _refuse(
+        self, text: str | bytes, disallowed: Mapping[str, int], allowed: Mapping[str, int]
+    ) -> None:
+        for name in disallowed:
+            if name in allowed:
+                continue
+            at = native_specials({name: 0}).find(text)
+            if at >= 0:
+                raise ValueError(
+                    f"the text holds the special token {name!r}, at byte {at}, which "
+                    "disallowed_special forbids; put it in allowed_special to make it that token, "
+                    "or leave it out of disallowed_special to take it for ordinary text"
+                )
+
+    def _encode_plain_file(
+        self, path: Path, specials: _native.SpecialTokens, n_threads: int
+    ) -> Iterator[Ids]:
+        from collections import deque
+        from concurrent.futures import Future, ThreadPoolExecutor
+
+        assert self._known_pattern is not None
+        parts = parts_of(path, self._known_pattern, specials)
+        with path.open("rb") as file, ThreadPoolExecutor(n_threads) as pool:
+            working: deque[Future[Ids]] = deque()
+            for part in parts:
+                working.append(
+                    pool.submit(
+                        self._codec.encode_range, file.fileno(), part.begin, part.end, specials
+                    )
+                )
+                if len(working) > n_threads:
+                    yield working.popleft().result()
+            while working:
+                yield working.popleft().result()
+
+    def _encode_own_pattern(self, text: str | bytes) -> Ids:
+        if not isinstance(text, str | bytes):
+            raise TypeError(f"a document is str or bytes, not {type(text).__name__}")
+        if not text:
+            return np.array([], dtype=self.id_dtype)
+        data = text.encode() if isinstance(text, str) else text
+        return self._codec.encode_pieces(data, split_points(data, self.vocabulary.pattern))
+
+    def _encode_own_pattern_with_specials(
+        self, text: str | bytes, allowed: Mapping[str, int]
+    ) -> Ids:
+        data = text.encode() if isinstance(text, str) else text
+        longest_first = sorted((name.encode() for name in allowed), key=len, reverse=True)
+        parts: list[Ids] = []
+        at = 0
+        for document in documents_between([data], longest_first):
+            parts.append(self._encode(document))
+            at += len(document)
+            for name in longest_first:
+                if data.startswith(name, at):
+                    parts.append(np.array([allowed[name.decode()]], dtype=self.id_dtype))
+                    at += len(name)
+                    break
+        return np.concatenate(parts)
+
+    def _encode_file_with_own_pattern(
+        self, path: Path, allowed: Mapping[str, int]
+    ) -> Iterator[Ids]:
+        data = b"".join(chunks_of(path))
+        yield self.encode(data, allowed_special=list(allowed))
 
 
 class StreamingDecoder:

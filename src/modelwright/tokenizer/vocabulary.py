@@ -1,15 +1,17 @@
-"""The plain data of a tokenizer: the bytes of each id, and the pairs that merge, in order."""
+"""The plain data of a tokenizer: the bytes of each id, the merges, and how text is cut."""
 
 import hashlib
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from types import MappingProxyType
 
-from modelwright.tokenizer.splitting import SPLIT_PATTERN
+from modelwright.tokenizer.splitting import SPLIT_PATTERN, check_pattern
 
 END_OF_TEXT = "<|endoftext|>"
 N_BYTE_VALUES = 256
+_MOST_UNUSED_IDS = 1 << 16  # so that a mistaken id does not make billions of tokens
 
 
 @dataclass(frozen=True)
@@ -21,12 +23,14 @@ class Vocabulary:
 
     Raises:
         ValueError: if a byte value has no token, two ordinary tokens are the same, a merge makes no
-            token, or a special token is not where `special_tokens` says.
+            token, a special token is not where `special_tokens` says, or the pattern is no regular
+            expression.
     """
 
     tokens: tuple[bytes, ...]  # a special token's entry is the UTF-8 of its text
     merges: tuple[tuple[int, int], ...]  # ids of the left and right half
     special_tokens: Mapping[str, int]
+    pattern: str = SPLIT_PATTERN  # cuts text into pieces; a regular expression
 
     def __post_init__(self) -> None:
         in_order = sorted(self.special_tokens.items(), key=lambda item: item[1])
@@ -34,6 +38,7 @@ class Vocabulary:
         self._check_special_tokens()
         self._check_ordinary_tokens()
         self._check_merges()
+        check_pattern(self.pattern)
 
     @cached_property
     def ordinary_ids(self) -> Mapping[bytes, int]:
@@ -67,7 +72,7 @@ class Vocabulary:
                 digest.update(len(part).to_bytes(8, "little"))
                 digest.update(part)
 
-        add([SPLIT_PATTERN.encode()])
+        add([self.pattern.encode()])
         add(list(self.tokens))
         add([f"{left} {right}".encode() for left, right in self.merges])
         add([f"{token_id} {text}".encode() for text, token_id in self.special_tokens.items()])
@@ -119,5 +124,22 @@ class Vocabulary:
             if merged not in self.ordinary_ids:
                 raise ValueError(f"merge {rank} makes {merged!r}, which is not in the vocabulary")
         if len(set(self.merges)) < len(self.merges):
-            repeated = next(pair for pair in self.merges if self.merges.count(pair) > 1)
+            ((repeated, _),) = Counter(self.merges).most_common(1)
             raise ValueError(f"the pair of ids {repeated} is merged twice")
+
+
+def unused_tokens(taken: Collection[int]) -> dict[str, int]:
+    """Name the ids below the highest one that no token has, as special tokens.
+
+    Raises:
+        ValueError: if they are so many that one of the ids must be a mistake.
+    """
+    n_ids = max(taken, default=-1) + 1
+    n_unused = n_ids - len(set(taken))
+    if n_unused > _MOST_UNUSED_IDS:
+        raise ValueError(
+            f"the highest id is {n_ids - 1}, but there are {len(set(taken))} tokens, which leaves "
+            f"{n_unused} ids unused; at most {_MOST_UNUSED_IDS} may be"
+        )
+    known = set(taken)
+    return {f"<|unused_{i}|>": i for i in range(n_ids) if i not in known}

@@ -116,6 +116,53 @@ def test_an_unknown_special_token_is_refused(tokenizer: Tokenizer):
         tokenizer.encode("a", allowed_special=["<s>"])
 
 
+def test_all_special_tokens_can_be_allowed_at_once(tokenizer: Tokenizer):
+    text = f"a{END_OF_TEXT}b<|pad|>"
+    ids = tokenizer.encode(text, allowed_special="all")
+    assert np.array_equal(ids, tokenizer.encode(text, allowed_special=[END_OF_TEXT, "<|pad|>"]))
+    assert np.count_nonzero(np.isin(ids, list(tokenizer.special_tokens.values()))) == 2
+
+
+def test_a_name_by_itself_is_taken_for_a_list_of_one(tokenizer: Tokenizer):
+    ids = tokenizer.encode(f"a{END_OF_TEXT}", allowed_special=END_OF_TEXT)
+    assert ids.tolist() == [ord("a"), tokenizer.end_of_text]
+
+
+def test_a_disallowed_special_token_in_the_text_is_refused_with_its_place(tokenizer: Tokenizer):
+    text = f"é{END_OF_TEXT}"
+    message = r"holds the special token '<\|endoftext\|>', at byte 2, .* allowed_special to make"
+    for disallowed in ([END_OF_TEXT], "all", END_OF_TEXT):
+        with pytest.raises(ValueError, match=message):
+            tokenizer.encode(text, disallowed_special=disallowed)
+        with pytest.raises(ValueError, match=message):
+            tokenizer.encode(text.encode(), disallowed_special=disallowed)
+    plain = tokenizer.encode(text)
+    assert np.array_equal(tokenizer.encode(text, disallowed_special=["<|pad|>"]), plain)
+    # What is allowed is not disallowed, as in tiktoken.
+    ids = tokenizer.encode(text, allowed_special=[END_OF_TEXT], disallowed_special="all")
+    assert ids.tolist()[-1] == tokenizer.end_of_text
+    with pytest.raises(ValueError, match="at byte 0"):
+        tokenizer.encode("<|pad|>", allowed_special=[END_OF_TEXT], disallowed_special="all")
+
+
+def test_an_unknown_token_is_refused_wherever_special_tokens_are_named(
+    tokenizer: Tokenizer, tmp_path: Path
+):
+    path = tmp_path / "a.txt"
+    path.write_text("a")
+    with pytest.raises(ValueError, match="disallowed_special lists '<s>', which is no special"):
+        tokenizer.encode("a", disallowed_special=["<s>"])
+    with pytest.raises(ValueError, match="allowed_special lists '<s>'"):
+        next(tokenizer.encode_chunks(["a"], allowed_special=["<s>"]))
+    with pytest.raises(ValueError, match="allowed_special lists '<s>'"):
+        next(tokenizer.encode_file(path, allowed_special=["<s>"]))
+
+
+def test_fewer_than_one_thread_is_refused(tokenizer: Tokenizer):
+    with pytest.raises(ValueError, match="n_threads is 0; the least is 1"):
+        tokenizer.encode_documents(["a"], n_threads=0)
+
+
 def test_a_vocabulary_without_end_of_text_says_so():
     tokenizer = Tokenizer(Vocabulary((*BYTES, b"<pad>"), (), {"<pad>": 256}))
     with pytest.raises(ValueError, match=r"no <\|endoftext\|> token .* are: <pad>"):

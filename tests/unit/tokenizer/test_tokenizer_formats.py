@@ -1,5 +1,6 @@
 import copy
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,10 @@ from modelwright.tokenizer.formats import (
     parse_tokenizer_json,
     read_vocab_and_merges,
     tokenizer_json,
+    write_huggingface_folder,
     write_vocab_and_merges,
 )
+from modelwright.tokenizer.splitting import PATTERNS, pattern_named
 from modelwright.tokenizer.tokenizer import END_OF_TEXT
 from modelwright.tokenizer.training import train_tokenizer
 from modelwright.tokenizer.vocabulary import Vocabulary
@@ -72,6 +75,95 @@ def test_a_special_token_that_this_format_cannot_tell_apart_is_refused():
         tokenizer_json(vocabulary)
 
 
+def split_by(regex: Any, behavior: str = "Isolated", **changes: Any) -> dict[str, Any]:
+    """A pre_tokenizer as the files of Llama 3 and GPT-4o have it."""
+    split = {"type": "Split", "pattern": regex, "behavior": behavior, "invert": False}
+    level = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": False} | changes
+    return {"type": "Sequence", "pretokenizers": [split | changes, level]}
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [*PATTERNS.values(), pattern_named("o200k", digits_apart=True), r"\w+|[^\w\s]+|\s+"],
+    ids=[*PATTERNS, "digits apart", "own"],
+)
+def test_every_pattern_round_trips_and_only_gpt2s_is_the_default(pattern: str, tmp_path: Path):
+    vocabulary = replace(VOCABULARY, pattern=pattern)
+    assert parse_tokenizer_json(tokenizer_json(vocabulary)) == vocabulary
+    assert (tokenizer_json(vocabulary) == tokenizer_json(VOCABULARY)) == (
+        pattern == PATTERNS["gpt2"]
+    )
+    write_vocab_and_merges(vocabulary, tmp_path)
+    files = tmp_path / "vocab.json", tmp_path / "merges.txt"
+    assert read_vocab_and_merges(*files, pattern=pattern) == vocabulary
+
+
+def test_another_spelling_of_a_known_pattern_is_read_as_that_pattern():
+    spelled = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+    assert (
+        parse_tokenizer_json(changed("pre_tokenizer", split_by({"Regex": spelled}))) == VOCABULARY
+    )
+
+
+def test_removing_what_a_known_pattern_leaves_over_is_read_as_that_pattern():
+    setting = split_by({"Regex": PATTERNS["o200k"]}, "Removed", invert=True)
+    read = parse_tokenizer_json(changed("pre_tokenizer", setting))
+    assert read == replace(VOCABULARY, pattern=PATTERNS["o200k"])
+    own = split_by({"Regex": r"\w+"}, "Removed", invert=True)
+    with pytest.raises(ValueError, match="with the behavior Isolated and not inverted"):
+        parse_tokenizer_json(changed("pre_tokenizer", own))
+
+
+def test_unused_ids_before_a_special_token_get_names():
+    document = copy.deepcopy(DOCUMENT)
+    document["model"]["vocab"].pop(END_OF_TEXT)
+    n_ordinary = len(document["model"]["vocab"])
+    document["added_tokens"][0]["id"] = n_ordinary + 2
+    read = parse_tokenizer_json(json.dumps(document).encode())
+    assert read.special_tokens == {
+        f"<|unused_{n_ordinary}|>": n_ordinary,
+        f"<|unused_{n_ordinary + 1}|>": n_ordinary + 1,
+        END_OF_TEXT: n_ordinary + 2,
+    }
+    document["added_tokens"][0]["id"] = 10**9
+    with pytest.raises(ValueError, match=r"the highest id is 1000000000, but there are \d+ tokens"):
+        parse_tokenizer_json(json.dumps(document).encode())
+
+
+def test_ignore_merges_is_followed_where_it_changes_nothing():
+    assert parse_tokenizer_json(changed("model.ignore_merges", True)) == VOCABULARY
+    document = copy.deepcopy(DOCUMENT)
+    document["model"]["ignore_merges"] = True
+    left, right = document["model"]["merges"].pop()
+    with pytest.raises(ValueError, match=r'"model\.ignore_merges" is on, which takes token \d+'):
+        parse_tokenizer_json(json.dumps(document).encode())
+    document["model"]["ignore_merges"] = False
+    assert left + right in document["model"]["vocab"]
+    assert len(parse_tokenizer_json(json.dumps(document).encode()).merges) < len(VOCABULARY.merges)
+
+
+def test_a_template_is_left_out_only_on_request():
+    level, template = {"type": "ByteLevel"}, {"type": "TemplateProcessing", "single": []}
+    assert parse_tokenizer_json(changed("post_processor", level)) == VOCABULARY
+    for setting in (template, {"type": "Sequence", "processors": [level, template]}):
+        content = changed("post_processor", setting)
+        with pytest.raises(ValueError, match="TemplateProcessing.*unless drop_template is on"):
+            parse_tokenizer_json(content)
+        assert parse_tokenizer_json(content, drop_template=True) == VOCABULARY
+    only_bytes = {"type": "Sequence", "processors": [level]}
+    assert parse_tokenizer_json(changed("post_processor", only_bytes)) == VOCABULARY
+
+
+def test_a_folder_for_transformers_names_the_end_of_text_only_if_there_is_one(tmp_path: Path):
+    write_huggingface_folder(VOCABULARY, tmp_path)
+    assert parse_tokenizer_json((tmp_path / "tokenizer.json").read_bytes()) == VOCABULARY
+    config = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    assert config["eos_token"] == END_OF_TEXT
+    bare = replace(VOCABULARY, tokens=VOCABULARY.tokens[:-1], special_tokens={})
+    write_huggingface_folder(bare, tmp_path)
+    assert json.loads((tmp_path / "tokenizer_config.json").read_text())["eos_token"] is None
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -87,7 +179,7 @@ def test_a_special_token_that_this_format_cannot_tell_apart_is_refused():
         (changed("model.merges", [["a", "世"]]), "merge 0 joins '世', which is not in the vocab"),
         (
             changed("model.vocab", {"a": 7}),
-            "token 'a' has id 7, but the 2 tokens need the ids 0 to 1",
+            "no token has id 0, but the ids have to run without gaps from 0 to .* 7",
         ),
         (changed("model.vocab.a", "7"), "token 'a' has id '7'"),
         (changed("model.vocab.a", True), "token 'a' has id True"),
@@ -99,13 +191,21 @@ def test_a_special_token_that_this_format_cannot_tell_apart_is_refused():
         (changed("model.type", "Unigram"), 'of type "Unigram"; only "BPE" is supported'),
         (changed("model.dropout", 0.1), r'"model\.dropout" is 0\.1, which is not supported'),
         (changed("model.byte_fallback", True), r'"model\.byte_fallback" is True'),
-        (changed("model.ignore_merges", True), r'"model\.ignore_merges" is True'),
         (changed("normalizer", {"type": "NFC"}), r'"normalizer" is \{\'type\': \'NFC\'\}'),
         (changed("truncation", {"max_length": 8}), '"truncation" is'),
-        (changed("pre_tokenizer", None), '"pre_tokenizer" is null; only ByteLevel'),
+        (changed("pre_tokenizer", None), '"pre_tokenizer" is null; supported are ByteLevel'),
         (changed("pre_tokenizer.type", "Metaspace"), '"pre_tokenizer" is .*Metaspace'),
         (changed("pre_tokenizer.add_prefix_space", True), "without a prefix space"),
-        (changed("pre_tokenizer.use_regex", False), "only ByteLevel with its regex"),
+        (changed("pre_tokenizer", split_by({"String": " "})), "supported are ByteLevel"),
+        (changed("pre_tokenizer", split_by({"Regex": ""})), "supported are ByteLevel"),
+        (changed("pre_tokenizer", split_by({"Regex": "a"}, "Removed")), "the behavior Isolated"),
+        (changed("pre_tokenizer", split_by({"Regex": "a"}, invert=True)), "not inverted"),
+        (changed("pre_tokenizer", split_by({"Regex": "a"}, use_regex=True)), "use_regex off"),
+        (
+            changed("pre_tokenizer", split_by({"Regex": "a"}, add_prefix_space=True)),
+            "without a prefix space",
+        ),
+        (changed("pre_tokenizer", split_by({"Regex": "(a"})), r"'\(a' is not a regular expression"),
         (changed("post_processor", {"type": "TemplateProcessing"}), "may add tokens to every text"),
         (changed("added_tokens", None), 'it has no list "added_tokens"'),
         (changed("added_tokens", ["<s>"]), "'<s>' in added_tokens is not a token"),

@@ -1,8 +1,10 @@
+import time
 from dataclasses import replace
 
 import pytest
 
-from modelwright.tokenizer.vocabulary import END_OF_TEXT, Vocabulary
+from modelwright.tokenizer.splitting import PATTERNS
+from modelwright.tokenizer.vocabulary import END_OF_TEXT, Vocabulary, unused_tokens
 
 BYTES = tuple(bytes([value]) for value in range(256))
 A, B = ord("a"), ord("b")
@@ -36,8 +38,9 @@ def test_the_same_content_has_the_same_fingerprint():
         replace(small_vocabulary(), tokens=(*BYTES, b"ba", b"ab", END_OF_TEXT.encode())),
         replace(small_vocabulary(), special_tokens={}),
         replace(small_vocabulary(), tokens=(*small_vocabulary().tokens, b"unused")),
+        replace(small_vocabulary(), pattern=PATTERNS["o200k"]),
     ],
-    ids=["merge order", "merges", "token order", "special tokens", "tokens"],
+    ids=["merge order", "merges", "token order", "special tokens", "tokens", "pattern"],
 )
 def test_every_part_changes_the_fingerprint(changed: Vocabulary):
     assert changed.fingerprint != small_vocabulary().fingerprint
@@ -55,6 +58,7 @@ def test_every_part_changes_the_fingerprint(changed: Vocabulary):
             {"tokens": (*BYTES, b"ab"), "merges": ((A, B), (A, B))},
             r"the pair of ids \(97, 98\) is merged twice",
         ),
+        ({"pattern": "[a"}, r"the split pattern '\[a' is not a regular expression: unterminated"),
         ({"special_tokens": {"": 0}}, "a special token is the empty string"),
         ({"special_tokens": {"<s>": 256}}, "'<s>' has id 256, but the vocabulary has 256 tokens"),
         ({"special_tokens": {"<s>": A}}, "'<s>' has id 97, which is the token b'a'"),
@@ -68,3 +72,26 @@ def test_a_broken_vocabulary_is_refused_with_the_reason(changes: dict, message: 
     sound = Vocabulary(tokens=BYTES, merges=(), special_tokens={})
     with pytest.raises(ValueError, match=message):
         replace(sound, **changes)
+
+
+def test_the_fingerprint_of_gpt2s_pattern_is_the_one_in_old_files():
+    assert small_vocabulary().fingerprint == (
+        "4cebad2610a2a97ce583c890d88954715193a5b62be44f235498c39486264481"
+    )
+
+
+def test_a_vocabulary_of_gpt2s_size_is_checked_in_a_moment():
+    words = [b"%05x" % number for number in range(50_000)]
+    tokens = (*BYTES, *words, *(word + b"." for word in words))
+    merges = tuple((256 + i, ord(".")) for i in range(len(words)))
+    start = time.perf_counter()
+    Vocabulary(tokens, merges, {})
+    # A quadratic check takes minutes.
+    assert time.perf_counter() - start < 2
+
+
+def test_unused_ids_are_named_after_themselves():
+    assert unused_tokens([0, 1, 4, 2]) == {"<|unused_3|>": 3}
+    assert unused_tokens([]) == {}
+    with pytest.raises(ValueError, match="the highest id is 99999, but there are 1 tokens"):
+        unused_tokens([99_999])
