@@ -43,7 +43,7 @@ from modelwright.tokenizer.rank_files import write_tiktoken
 from modelwright.tokenizer.tokenizer import Tokenizer
 
 MEGABYTES_OF_CODE = 60
-MEGABYTES_FOR_SLOW_PEERS = 20
+MEGABYTES_FOR_SLOW_PEERS = 4
 VOCAB_SIZES = (10_000, 32_000, 50_257)
 PACKAGES = ("modelwright", "gigatoken", "tiktoken", "tokenizers", "rustbpe", "numpy")
 

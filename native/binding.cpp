@@ -399,6 +399,7 @@ class Codec {
     const std::string_view text = view_of(document);
     return with_pool([&]<class Id>(EncoderPool<Id>& pool) {
       IdBuffer<Id> ids;
+      ids.room(text.size() / kFewestBytesAnId);
       typename EncoderPool<Id>::Borrowed encoder(pool);
       for_each_part(
           text, specials, [&](std::string_view part) { encode_in_slices(*encoder, part, ids); },
@@ -743,6 +744,7 @@ NB_MODULE(_native, module) {
            nb::arg("specials"), nb::call_guard<nb::gil_scoped_release>())
       .def("absorb", &PieceCounter::absorb, nb::arg("other"),
            nb::call_guard<nb::gil_scoped_release>())
+      .def("clear", &PieceCounter::clear)
       .def("prune", &PieceCounter::prune, nb::arg("least"),
            nb::call_guard<nb::gil_scoped_release>())
       .def_prop_ro("n_distinct", &PieceCounter::n_distinct);

@@ -30,6 +30,7 @@ class KindTable {
     }
   }
 
+  const std::uint8_t* first_plane() const { return first_plane_.data(); }
   std::uint8_t first_plane(std::uint32_t code_point) const { return first_plane_[code_point]; }
   std::uint8_t other_plane(std::uint32_t code_point) const {
     const std::uint32_t beyond = code_point - kPlane;
@@ -68,13 +69,15 @@ bool is_continuation(std::uint8_t byte) { return (byte & 0xC0) == 0x80; }
 
 }  // namespace
 
+const std::uint8_t* const kFirstPlaneKinds = kKinds.first_plane();
+
 const std::array<std::uint8_t, kFirstNonAscii> kAsciiKinds = [] {
   std::array<std::uint8_t, kFirstNonAscii> kinds{};
   for (std::uint32_t byte = 0; byte < kFirstNonAscii; ++byte) kinds[byte] = kKinds.first_plane(byte);
   return kinds;
 }();
 
-Character read_non_ascii(const std::uint8_t* at, const std::uint8_t* end) {
+Character read_any_non_ascii(const std::uint8_t* at, const std::uint8_t* end) {
   const std::uint8_t lead = at[0];
   const std::ptrdiff_t n_left = end - at;
   if (lead < 0xE0) {

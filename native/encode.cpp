@@ -24,7 +24,7 @@ Id* IdBuffer<Id>::room(std::size_t n) {
     void* const grown = std::realloc(data_, capacity * sizeof(Id));
     if (grown == nullptr) throw std::bad_alloc();
     data_ = static_cast<Id*>(grown);
-    use_huge_pages(data_, capacity * sizeof(Id));
+
     capacity_ = capacity;
   }
   return data_ + size_;
@@ -109,6 +109,7 @@ template <class Id>
 void Encoder<Id>::encode_batch(const char* start, const std::uint32_t* bounds, std::size_t n_pieces,
                                const char* text_end, IdBuffer<Id>& ids) {
   if (n_remembered_ > n_slots_ / 2 && n_slots_ < kMostSlots) grow();
+  forget_if_full();
   std::array<PieceKey, kBatch> keys;
   std::array<std::uint32_t, kBatch> homes;
   for (std::size_t i = 0; i < n_pieces; ++i) {
@@ -138,29 +139,57 @@ void Encoder<Id>::encode_batch(const char* start, const std::uint32_t* bounds, s
       }
     }
     std::memcpy(out, slot->ids.data(), sizeof slot->ids);
+    if (slot->ids[kIdsInSlot] == kElsewhere) [[unlikely]] {
+      out = copy_from_elsewhere(*slot, out);
+      continue;
+    }
     out += slot->ids[kIdsInSlot];
   }
   ids.end_at(out);
 }
 
 template <class Id>
+Id* Encoder<Id>::copy_from_elsewhere(const Slot& slot, Id* out) const {
+  std::uint32_t place[2];
+  std::memcpy(place, slot.ids.data(), sizeof place);
+  return std::copy_n(long_ids_.data() + place[0], place[1], out);
+}
+
+template <class Id>
 Id* Encoder<Id>::encode_unknown(const PieceKey& key, std::size_t home, Id* out) {
   std::array<char, 16> bytes;
   write_key(key, bytes.data());
-  const std::string_view piece(bytes.data(), key.n_bytes());
-  if (!long_.is_empty()) {  // pieces with too many ids for a slot
-    if (const LongIds* const known = long_.find(piece)) {
-      return std::copy_n(long_ids_.data() + known->start, known->n_ids, out);
-    }
-  }
-  const std::span<const std::uint32_t> ids = merger_.merge(piece);
-  if (ids.size() > kIdsInSlot) return encode_long(piece, out);
+  const std::span<const std::uint32_t> ids = merger_.merge({bytes.data(), key.n_bytes()});
   Slot slot{key, {}};
-  for (std::size_t i = 0; i < ids.size(); ++i) slot.ids[i] = static_cast<Id>(ids[i]);
-  slot.ids[kIdsInSlot] = static_cast<Id>(ids.size());
+  if (ids.size() <= kIdsInSlot) {
+    for (std::size_t i = 0; i < ids.size(); ++i) slot.ids[i] = static_cast<Id>(ids[i]);
+    slot.ids[kIdsInSlot] = static_cast<Id>(ids.size());
+  } else {
+    const std::array<std::uint32_t, 2> place{keep_elsewhere(ids),
+                                             static_cast<std::uint32_t>(ids.size())};
+    std::memcpy(slot.ids.data(), place.data(), sizeof place);
+    slot.ids[kIdsInSlot] = kElsewhere;
+  }
   remember(slot, home);
-  std::memcpy(out, slot.ids.data(), sizeof slot.ids);
-  return out + ids.size();
+  for (const std::uint32_t id : ids) *out++ = static_cast<Id>(id);
+  return out;
+}
+
+template <class Id>
+std::uint32_t Encoder<Id>::keep_elsewhere(std::span<const std::uint32_t> ids) {
+  const auto start = static_cast<std::uint32_t>(long_ids_.size());
+  for (const std::uint32_t id : ids) long_ids_.push_back(static_cast<Id>(id));
+  return start;
+}
+
+// What points into long_ids_ has to go with it.
+template <class Id>
+void Encoder<Id>::forget_if_full() {
+  if (long_.n_key_bytes() <= kMostLongBytes && long_ids_.size() <= kMostLongBytes) return;
+  long_.clear();
+  long_ids_.clear();
+  std::memset(static_cast<void*>(slots_.get()), 0, n_slots_ * sizeof(Slot));
+  n_remembered_ = 0;
 }
 
 template <class Id>
@@ -173,12 +202,7 @@ Id* Encoder<Id>::encode_long(std::string_view piece, Id* out) {
   }
   const std::span<const std::uint32_t> ids = merger_.merge(piece);
   if (is_remembered) {
-    if (long_.n_key_bytes() > kMostLongBytes) {
-      long_.clear();
-      long_ids_.clear();
-    }
-    long_[piece] = {long_ids_.size(), static_cast<std::uint32_t>(ids.size())};
-    for (const std::uint32_t id : ids) long_ids_.push_back(static_cast<Id>(id));
+    long_[piece] = {keep_elsewhere(ids), static_cast<std::uint32_t>(ids.size())};
   }
   for (const std::uint32_t id : ids) *out++ = static_cast<Id>(id);
   return out;

@@ -63,11 +63,13 @@ class Encoder {
  private:
   static constexpr std::size_t kBatch = 256;
   static constexpr std::size_t kIdsInSlot = 16 / sizeof(Id) - 1;
+  static constexpr Id kElsewhere = 0;  // no piece has no ids
   static constexpr std::size_t kFirstSlots = std::size_t{1} << 10;
   static constexpr std::size_t kMostSlots = std::size_t{1} << 20;
 
-  // A remembered piece: its ids are followed by their number, in the last place. It is at its home
-  // or at the neighbour of that, in the same line of the processor's cache.
+  // A remembered piece: its ids are followed by their number, in the last place. Where they are too
+  // many, that is kElsewhere and their place in long_ids_ and their number come first. A slot is at
+  // its home or at the neighbour of that, in the same line of the processor's cache.
   struct alignas(32) Slot {
     PieceKey key;
     std::array<Id, kIdsInSlot + 1> ids;
@@ -81,7 +83,7 @@ class Encoder {
 
   // Where the ids of a longer piece are in long_ids_.
   struct LongIds {
-    std::size_t start = 0;
+    std::uint32_t start = 0;
     std::uint32_t n_ids = 0;
   };
 
@@ -91,6 +93,9 @@ class Encoder {
   void encode_batch(const char* start, const std::uint32_t* bounds, std::size_t n_pieces,
                     const char* text_end, IdBuffer<Id>& ids);
   Id* encode_unknown(const PieceKey& key, std::size_t home, Id* out);
+  Id* copy_from_elsewhere(const Slot& slot, Id* out) const;
+  std::uint32_t keep_elsewhere(std::span<const std::uint32_t> ids);
+  void forget_if_full();
   Id* encode_long(std::string_view piece, Id* out);
 
   Splitter splitter_;

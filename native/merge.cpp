@@ -10,7 +10,6 @@ namespace modelwright {
 namespace {
 
 constexpr std::size_t kLongestShort = 128;
-constexpr std::size_t kLongestTiny = 16;
 constexpr std::uint32_t kNowhere = 0xFFFFFFFF;
 constexpr std::uint32_t kNoBucket = 0xFFFFFFFF;
 
@@ -70,13 +69,7 @@ void Merger::merge_short(std::string_view piece) {
   const std::size_t n_padded = (n + 15) / 16 * 16;
   for (std::size_t i = n; i < n_padded; ++i) keys[i] = kNoKey;
   for (;;) {
-    std::uint32_t best;
-    if (n <= kLongestTiny) {
-      best = keys[0];
-      for (std::size_t i = 1; i < n; ++i) best = std::min(best, keys[i]);
-    } else {
-      best = smallest_(keys, n_padded);
-    }
+    const std::uint32_t best = smallest_(keys, n_padded);
     if (best == kNoKey) break;
     const std::size_t at = best & 0xFF;
     const std::size_t taken = next[at];

@@ -15,7 +15,7 @@ harnesses=("$@")
 root=$(cd "$(dirname "$0")/.." && pwd)
 build=${FUZZ_BUILD:-$root/build/fuzz}
 mkdir -p "$build"
-compile=("${CXX:-clang++}" -std=c++20 -O1 -g -Wall -Wextra -fno-omit-frame-pointer
+compile=("${CXX:-clang++}" -std=c++20 -O2 -g -Wall -Wextra -fno-omit-frame-pointer
   -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all)
 
 sources=(characters split special range count train merge encode decode kernels)

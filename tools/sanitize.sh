@@ -30,7 +30,8 @@ cp "$build"/core/_native*.so "$build/package/modelwright/"
 # Python itself is not checked, so the sanitizers have to be there before it, and what it does not
 # free at its end is no leak. An editable install would stand before PYTHONPATH: -S leaves it out.
 packages=$("$python" -c "import sysconfig; print(sysconfig.get_path('purelib'))")
-export LD_PRELOAD="$("$compiler" -print-file-name=libasan.so):$("$compiler" -print-file-name=libubsan.so)"
+LD_PRELOAD=$("$compiler" -print-file-name=libasan.so):$("$compiler" -print-file-name=libubsan.so)
+export LD_PRELOAD
 export ASAN_OPTIONS=detect_leaks=0:abort_on_error=0:halt_on_error=1
 export UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
 export PYTHONPATH="$build/package:$packages"

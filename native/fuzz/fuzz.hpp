@@ -152,14 +152,16 @@ struct Vocabulary {
 
 // Special tokens with all that makes them hard: prefixes of each other, places in the middle where
 // text may be cut, parts of characters.
+inline constexpr std::string_view kSpecials[] = {
+    "<|a", "<|a|>", "ab c", "b c", "  ", "\xE4\xB8\xAD", "\xB8", "a\n",
+    "<|a long one, with blanks|>"};
+
 inline std::vector<SpecialToken> specials_from(FuzzedDataProvider& input) {
-  constexpr std::string_view kSome[] = {"<|a", "<|a|>", "ab c", "b c", "  ", "\xE4\xB8\xAD", "\xB8",
-                                        "a\n", "<|a long one, with blanks|>"};
   std::vector<SpecialToken> specials;
   const auto chosen = input.ConsumeIntegral<std::uint16_t>();
-  for (std::size_t i = 0; i < std::size(kSome); ++i) {
+  for (std::size_t i = 0; i < std::size(kSpecials); ++i) {
     if ((chosen >> i & 1) != 0) {
-      specials.push_back({std::string(kSome[i]), static_cast<std::uint32_t>(1000 + i)});
+      specials.push_back({std::string(kSpecials[i]), static_cast<std::uint32_t>(1000 + i)});
     }
   }
   return specials;

@@ -45,6 +45,19 @@ Counts counts_of(const PieceCounter& counter) {
 
 Ids ids_of(IdBuffer<std::uint16_t>& ids) { return Ids(ids.data(), ids.data() + ids.size()); }
 
+// A special token, or what may stand beside one, for each byte.
+std::string text_of_parts(std::string_view choices) {
+  constexpr std::string_view kBetween[] = {"a", "b",  " ", "c",        "\n",
+                                           "<", "  ", "A", "\xE4\xB8", "'s"};
+  std::string text;
+  for (const char choice : choices.substr(0, 150)) {
+    const std::size_t part = static_cast<std::uint8_t>(choice) % 20;
+    text += part < std::size(kBetween) ? kBetween[part]
+                                       : kSpecials[part % std::size(kSpecials)];
+  }
+  return text;
+}
+
 int file_with(std::string_view text) {
   static std::FILE* const file = std::tmpfile();
   const int descriptor = fileno(file);
@@ -68,7 +81,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     chunk_sizes.push_back(input.ConsumeIntegral<std::uint8_t>());
   }
   if (std::ranges::max(chunk_sizes) == 0) chunk_sizes.push_back(1);
-  const std::string text = text_from(input, 1500);
+  const bool is_of_parts = input.ConsumeBool();
+  std::string text = text_from(input, 1500);
+  if (is_of_parts) text = text_of_parts(text);
 
   Ids ids;
   Counts counts;

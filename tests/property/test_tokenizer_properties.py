@@ -119,6 +119,31 @@ def test_the_ids_are_the_references_for_merges_in_any_order(document: str, rng: 
     assert Tokenizer(shuffled).encode(document).tolist() == reference.encode(document, shuffled)
 
 
+@given(
+    st.text(alphabet="ab", min_size=4, max_size=12),
+    st.integers(1, 80),
+    st.randoms(use_true_random=False),
+)
+@settings(max_examples=200, deadline=None)
+def test_the_ids_are_the_references_where_a_token_is_made_in_several_ways(
+    unit: str, n: int, rng: random.Random
+):
+    """As in the file of Llama 3; the short way of merging and the long one, which starts at 129."""
+    document = unit * n
+    vocabulary = trained([document, "abab aabb bbaa abba"], 20).vocabulary
+    ids = vocabulary.ordinary_ids
+    every_way = [
+        (ids[token[:cut]], ids[token[cut:]])
+        for token in ids
+        for cut in range(1, len(token))
+        if token[:cut] in ids and token[cut:] in ids
+    ]
+    rng.shuffle(every_way)
+    shuffled = replace(vocabulary, merges=tuple(every_way))
+    text = document[:300]
+    assert Tokenizer(shuffled).encode(text).tolist() == reference.encode(text, shuffled)
+
+
 @given(st.lists(st.one_of(documents, st.binary(max_size=200)), max_size=5))
 @settings(deadline=None)
 def test_every_byte_comes_back(corpus: list):

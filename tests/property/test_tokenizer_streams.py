@@ -22,7 +22,7 @@ from modelwright.tokenizer.vocabulary import END_OF_TEXT
 
 # One is the start of another, one holds a place where plain files are cut, one overlaps that one,
 # and one is longer than what has to be seen after a piece to know where it ends.
-LONG = "<|a special token of many words|>"
+LONG = "<|of many words, with spaces|>"
 SPECIALS = ("<|a", "<|a|>", "ab c", "b cd", "中文", END_OF_TEXT, LONG)
 
 PATTERN_NAMES = [
@@ -44,7 +44,8 @@ VARIED = (
 TRICKY = "aZbAé中ΩǅʰſⅣ19²½ \t\r\n\u00a0\u2028\u3000'sdmtlvreLVE!/-_\u0301🙂\x00\x1c\x85"
 characters = st.one_of(st.sampled_from(TRICKY), st.characters(codec="utf-8"))
 runs = st.builds(
-    lambda unit, n, tail: unit * n + tail,
+    lambda head, unit, n, tail: head + unit * n + tail,
+    st.sampled_from(["", "", "中", "a", " ", "'"]),
     st.sampled_from(
         [" ", "\n", " \n", "\u3000", "\u00a0", "a", "A", "中", "中A", "ab ", "AAAA", "'", "é", "1"]
     ),
@@ -115,7 +116,7 @@ def test_long_texts_in_chunks_of_every_small_size_have_the_ids_of_the_whole(
 ):
     """Long enough that much of the text is given out before the end."""
     tokenizer = trained(name, digits_apart)
-    text = (VARIED * 2 + "A" * 300 + "a" + " " * 300 + "".join(SPECIALS) * 2 + "x").encode()
+    text = (VARIED * 2 + " 中" + "A" * 300 + "a" + " " * 300 + "".join(SPECIALS) * 2 + "x").encode()
     whole = tokenizer.encode(text, allowed_special="all").tolist()
     for n_bytes in (*range(1, 40), 63, 64, 65, 127, 500):
         chunks = [text[i : i + n_bytes] for i in range(0, len(text), n_bytes)]

@@ -43,6 +43,7 @@ TieRule = Literal["lexicographic", "smallest-ids", "huggingface"]
 
 _N_BYTES_BETWEEN_REPORTS = 1 << 22
 _N_MERGES_IN_A_SLICE = 256
+_MOST_PIECES_OF_A_THREAD = 1_000_000  # then they are added up, so that no piece is kept many times
 _NO_LIMIT = 2**63 - 1
 
 Listener = Callable[["TrainingProgress"], None]
@@ -324,14 +325,21 @@ class _Counting:
             while working:
                 self._collect(working, idle)
         for counter in counters:
-            self.counter.absorb(counter)
+            self._absorb(counter)
 
     def _collect(
         self, working: dict[Future[int], _native.PieceCounter], idle: list[_native.PieceCounter]
     ) -> None:
         for future in wait(working, return_when=FIRST_COMPLETED).done:
-            idle.append(working.pop(future))
+            counter = working.pop(future)
+            if counter.n_distinct > _MOST_PIECES_OF_A_THREAD:
+                self._absorb(counter)
+            idle.append(counter)
             self._add(future.result())
+
+    def _absorb(self, counter: _native.PieceCounter) -> None:
+        self.counter.absorb(counter)
+        counter.clear()
 
     def _add(self, n_bytes: int) -> None:
         self.n_bytes += n_bytes
