@@ -10,39 +10,19 @@ PieceCounter::PieceCounter(SplitRule rule) : splitter_(rule), slots_(kFirstSlots
 
 std::size_t PieceCounter::count_some(std::string_view text, std::size_t from, std::size_t n_bytes,
                                      std::size_t settled) {
-  const std::size_t stop = n_bytes < settled - std::min(from, settled) ? from + n_bytes : settled;
   const char* const text_end = text.data() + text.size();
-  while (from < stop) {
-    const Splitter::Ends ends = splitter_.next(text, from);
-    const auto* const last = ends.data + ends.size;
-    const auto* const after =
-        from + last[-1] <= settled
-            ? last
-            : std::upper_bound(ends.data, last, settled - from,
-                               [](std::size_t most, std::uint32_t end) { return most < end; });
-    const char* const start = text.data() + from;
-    std::uint32_t done = 0;
-    for (const auto* at = ends.data; at < after;) {
-      const std::size_t n_pieces = std::min<std::size_t>(kBatch, after - at);
-      // Ends count from `start`; the first piece of a batch starts where the last one ended.
-      std::array<std::uint32_t, kBatch + 1> bounds;
-      bounds[0] = done;
-      std::copy_n(at, n_pieces, bounds.begin() + 1);
-      count_batch(start, bounds.data(), n_pieces, text_end);
-      at += n_pieces;
-      done = at[-1];
-    }
-    from += done;
-    if (after != last) break;
-  }
-  return from;
+  return splitter_.in_batches(
+      text, from, n_bytes, settled,
+      [&](const char* start, const std::uint32_t* bounds, std::size_t n_pieces) {
+        count_batch(start, bounds, n_pieces, text_end);
+      });
 }
 
 void PieceCounter::count_batch(const char* start, const std::uint32_t* bounds, std::size_t n_pieces,
                                const char* text_end) {
   make_room(n_pieces);
-  std::array<PieceKey, kBatch> keys;
-  std::array<std::size_t, kBatch> homes;
+  std::array<PieceKey, Splitter::kMostInBatch> keys;
+  std::array<std::size_t, Splitter::kMostInBatch> homes;
   std::size_t n_keys = 0;
   const std::size_t mask = slots_.size() - 1;
   for (std::size_t i = 0; i < n_pieces; ++i) {

@@ -53,14 +53,13 @@ class PieceCounter {
 
  private:
   static constexpr std::size_t kFirstSlots = std::size_t{1} << 12;
-  static constexpr std::size_t kBatch = 128;
 
   struct alignas(32) Slot {
     PieceKey key{};
     std::int64_t count = 0;  // none means that the slot is empty
   };
 
-  void count_batch(const char* start, const std::uint32_t* ends, std::size_t n_pieces,
+  void count_batch(const char* start, const std::uint32_t* bounds, std::size_t n_pieces,
                    const char* text_end);
   Slot& slot_for(const PieceKey& key, std::size_t home);
   void make_room(std::size_t n_more);

@@ -78,31 +78,12 @@ void Encoder<Id>::grow() {
 template <class Id>
 std::size_t Encoder<Id>::encode_some(std::string_view text, std::size_t from, std::size_t n_bytes,
                                      std::size_t settled, IdBuffer<Id>& ids) {
-  const std::size_t stop = n_bytes < settled - std::min(from, settled) ? from + n_bytes : settled;
   const char* const text_end = text.data() + text.size();
-  while (from < stop) {
-    const Splitter::Ends ends = splitter_.next(text, from);
-    const auto* const last = ends.data + ends.size;
-    const auto* const after =
-        from + last[-1] <= settled
-            ? last
-            : std::upper_bound(ends.data, last, settled - from,
-                               [](std::size_t most, std::uint32_t end) { return most < end; });
-    const char* const start = text.data() + from;
-    std::uint32_t done = 0;
-    for (const auto* at = ends.data; at < after;) {
-      const std::size_t n_pieces = std::min<std::size_t>(kBatch, after - at);
-      std::array<std::uint32_t, kBatch + 1> bounds;
-      bounds[0] = done;
-      std::copy_n(at, n_pieces, bounds.begin() + 1);
-      encode_batch(start, bounds.data(), n_pieces, text_end, ids);
-      at += n_pieces;
-      done = at[-1];
-    }
-    from += done;
-    if (after != last) break;
-  }
-  return from;
+  return splitter_.in_batches(
+      text, from, n_bytes, settled,
+      [&](const char* start, const std::uint32_t* bounds, std::size_t n_pieces) {
+        encode_batch(start, bounds, n_pieces, text_end, ids);
+      });
 }
 
 template <class Id>
@@ -110,8 +91,8 @@ void Encoder<Id>::encode_batch(const char* start, const std::uint32_t* bounds, s
                                const char* text_end, IdBuffer<Id>& ids) {
   if (n_remembered_ > n_slots_ / 2 && n_slots_ < kMostSlots) grow();
   forget_if_full();
-  std::array<PieceKey, kBatch> keys;
-  std::array<std::uint32_t, kBatch> homes;
+  std::array<PieceKey, Splitter::kMostInBatch> keys;
+  std::array<std::uint32_t, Splitter::kMostInBatch> homes;
   for (std::size_t i = 0; i < n_pieces; ++i) {
     const std::size_t n_bytes = bounds[i + 1] - bounds[i];
     if (n_bytes > kLongestShortPiece) {

@@ -61,7 +61,6 @@ class Encoder {
   void encode_piece(std::string_view piece, IdBuffer<Id>& ids);
 
  private:
-  static constexpr std::size_t kBatch = 256;
   static constexpr std::size_t kIdsInSlot = 16 / sizeof(Id) - 1;
   static constexpr Id kElsewhere = 0;  // no piece has no ids
   static constexpr std::size_t kFirstSlots = std::size_t{1} << 10;
