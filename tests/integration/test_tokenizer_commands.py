@@ -1,4 +1,4 @@
-"""`modelwright tokenizer inspect`, `import` and `export` as a person meets them."""
+"""`modelwright tokenizer` and its verbs as a person meets them."""
 
 import json
 import shutil
@@ -9,6 +9,10 @@ from pathlib import Path
 import pytest
 
 import small
+from modelwright.data.shards import open_shard
+from modelwright.tokenizer.splitting import pattern_named
+from modelwright.tokenizer.tokenizer import Tokenizer
+from modelwright.tokenizer.training import train_tokenizer
 
 command = [sys.executable, "-m", "modelwright", "tokenizer"]
 
@@ -204,3 +208,76 @@ def test_a_mistake_gets_one_sentence_and_leaves_nothing(
     assert done.stderr.strip().splitlines()[-1].startswith("error: ")
     assert "Traceback" not in done.stderr
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+def test_a_file_becomes_a_shard_of_its_ids(trained: Path, tmp_path: Path):
+    shard_path = tmp_path / "new" / "text.shard"
+    done = call("encode", "tok.json", "--file", "text.txt", "--out", shard_path, cwd=trained)
+    assert done.returncode == 0, done.stderr
+    tokenizer = Tokenizer.load(trained / "tok.json")
+    text = (trained / "text.txt").read_bytes()
+    ids = [*tokenizer.encode(text, allowed_special="all").tolist(), tokenizer.end_of_text]
+    shard = open_shard(shard_path)
+    assert shard.tokens.tolist() == ids
+    assert shard.fingerprint == tokenizer.fingerprint
+    ends = [0, *(i + 1 for i, token in enumerate(ids) if token == tokenizer.end_of_text)]
+    assert shard.document_starts.tolist() == ends
+    assert f"{len(ids):,} tokens as uint16, 40 documents" in done.stdout
+    again = call("encode", "tok.json", "--file", "text.txt", "--out", shard_path, cwd=trained)
+    assert again.returncode == 2
+    assert "is there already; choose another --out, or add --force" in again.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--file", "text.txt"], "--file and --out go together"),
+        (["a text", "--file", "text.txt", "--out", "x"], "--file and --out go together"),
+        (["--file", "absent.txt", "--out", "x"], "there is no text at absent.txt"),
+        (["--file", "text.txt", "--out", "x", "--threads", "0"], "--threads is 0; the least is 1"),
+    ],
+)
+def test_encoding_a_file_refuses_what_makes_no_sense(
+    trained: Path, arguments: list[str], message: str
+):
+    done = call("encode", "tok.json", *arguments, cwd=trained)
+    assert done.returncode == 2
+    assert message in done.stderr
+
+
+def test_the_options_of_training_reach_the_trainer(trained: Path, tmp_path: Path):
+    out = tmp_path / "tok.json"
+    done = call(
+        "train",
+        "text.txt",
+        *("--vocab-size", 400, "--pattern", "cl100k", "--digits-apart", "--ties", "huggingface"),
+        *("--min-frequency", 3, "--max-token-length", 4, "--threads", 1),
+        *("--special", "<|endoftext|>", "--special", "<|pad|>", "--out", out),
+        cwd=trained,
+    )
+    assert done.returncode == 0, done.stderr
+    expected = train_tokenizer(
+        trained / "text.txt",
+        vocab_size=400,
+        pattern=pattern_named("cl100k", digits_apart=True),
+        ties="huggingface",
+        min_frequency=3,
+        max_token_length=4,
+        special_tokens=("<|endoftext|>", "<|pad|>"),
+    )
+    assert Tokenizer.load(out).fingerprint == expected.fingerprint
+    report = json.loads((tmp_path / "tok.training.json").read_text())
+    assert report["n_bytes"] == (trained / "text.txt").stat().st_size
+    assert (report["ties"], report["n_threads"]) == ("huggingface", 1)
+
+
+def test_inspect_says_where_the_training_time_went(trained: Path):
+    done = call("inspect", "tok.json", cwd=trained)
+    assert done.returncode == 0, done.stderr
+    assert "training  " in done.stdout
+    assert "63 merges, ties lexicographic" in done.stdout
+    (trained / "tok.training.json").rename(trained / "aside.json")
+    try:
+        assert "merges, ties" not in call("inspect", "tok.json", cwd=trained).stdout
+    finally:
+        (trained / "aside.json").rename(trained / "tok.training.json")

@@ -79,3 +79,5 @@ def test_amounts_are_in_units_for_people():
         == "3.1 of 10.0 MB"
     )
     assert amount(Progress(phase="", done=1500, total=None, unit="steps")) == "1,500 steps"
+    counted = Progress(phase="", done=2_000_000, total=None, unit="bytes", rate=3.5e8)
+    assert amount(counted) == "2.0 MB, 350 MB/s"

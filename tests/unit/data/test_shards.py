@@ -3,7 +3,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from modelwright.data.shards import TokenSequence, header_bytes, open_shard, write_shard
+from modelwright.data.shards import (
+    TokenSequence,
+    header_bytes,
+    open_shard,
+    write_shard,
+    write_shard_parts,
+)
 
 fingerprint = "ab" * 32
 
@@ -73,3 +79,34 @@ def test_shards_read_as_one_sequence(tmp_path: Path):
 
 def test_no_shards_are_an_empty_sequence():
     assert len(TokenSequence([])) == 0
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.uint32])
+@pytest.mark.parametrize("is_ended", [True, False])
+def test_a_shard_written_in_parts_is_that_of_the_whole(tmp_path: Path, dtype: type, is_ended: bool):
+    end = 9
+    whole = np.array([1, 2, end, 3, end, end, 4, 5, end], dtype)
+    given = whole if is_ended else whole[:-1]
+    parts = [given[:2], given[2:2], given[2:5], given[5:]]
+    counts = write_shard_parts(
+        tmp_path / "parts", parts, dtype=np.dtype(dtype), end_of_text=end, fingerprint=fingerprint
+    )
+    write_shard(tmp_path / "whole", whole, np.array([0, 3, 5, 6, 9], np.int64), fingerprint)
+    assert counts == (9, 4)
+    assert (tmp_path / "parts").read_bytes() == (tmp_path / "whole").read_bytes()
+
+
+def test_a_shard_whose_parts_fail_is_not_left_behind(tmp_path: Path):
+    def parts():
+        yield np.array([1], np.uint16)
+        raise RuntimeError("the text ended")
+
+    with pytest.raises(RuntimeError, match="the text ended"):
+        write_shard_parts(
+            tmp_path / "a",
+            parts(),
+            dtype=np.dtype(np.uint16),
+            end_of_text=9,
+            fingerprint=fingerprint,
+        )
+    assert list(tmp_path.iterdir()) == []
