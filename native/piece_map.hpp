@@ -31,7 +31,6 @@ class PieceMap {
   }
 
   std::size_t size() const { return entries_.size(); }
-  bool is_empty() const { return entries_.empty(); }
   std::size_t n_key_bytes() const { return bytes_.size(); }
   std::string_view piece(std::size_t index) const {
     return {bytes_.data() + entries_[index].start, entries_[index].n_bytes};
