@@ -22,19 +22,26 @@ def write_atomically(path: Path, content: bytes | str) -> None:
 
 
 @contextmanager
-def file_in_one_piece(target: Path) -> Iterator[BinaryIO]:
-    """Yield an open file that becomes `target` when the block ends well and vanishes otherwise."""
+def file_in_one_piece(target: Path, *, survives_power_cut: bool = True) -> Iterator[BinaryIO]:
+    """Yield an open file that becomes `target` when the block ends well and vanishes otherwise.
+
+    Args:
+        survives_power_cut: whether to wait for the disk; a passing file may do without, if it is
+            checked before it is used again.
+    """
     temporary = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
         with temporary.open("wb") as file:
             yield file
             file.flush()
-            flush_to_disk(file.fileno())
+            if survives_power_cut:
+                flush_to_disk(file.fileno())
         temporary.replace(target)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    flush_folder(target.parent)
+    if survives_power_cut:
+        flush_folder(target.parent)
 
 
 def flush_to_disk(file_descriptor: int) -> None:
@@ -100,7 +107,7 @@ def lock_folder(folder: Path) -> Iterator[None]:
             holder = file.read().strip() or "unknown"
             raise ValueError(
                 f"{folder} is in use by another modelwright process (id {holder}); "
-                "wait for it to end, or choose another run folder"
+                "wait for it to end, or choose another folder"
             ) from None
         file.truncate(0)
         file.write(str(os.getpid()))

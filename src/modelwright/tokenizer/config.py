@@ -14,6 +14,8 @@ class TokenizerConfig:
     """How text is cut: gpt2, cl100k, llama3, o200k, none, or a regular expression (slower)."""
     digits_apart: bool = False
     """Make every digit a piece of its own, so that numbers are read digit by digit."""
+    learn_bytes: int = 1_000_000_000
+    """About how much of the training text to learn from, spread evenly over all of it."""
     file: str | None = None
     """A tokenizer.json with just vocab_size tokens to use instead of training one."""
 
@@ -23,6 +25,11 @@ class TokenizerConfig:
             raise ValueError(
                 f"tokenizer.vocab_size is {self.vocab_size}, but 256 bytes and 1 special token "
                 f"must fit; the least is {least}"
+            )
+        if self.learn_bytes < 1000:
+            raise ValueError(
+                f"tokenizer.learn_bytes is {self.learn_bytes}; the least is 1000, and "
+                "1_000_000_000 is enough for most"
             )
         check_pattern(self.split_pattern)
 

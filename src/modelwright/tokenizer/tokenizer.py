@@ -5,6 +5,8 @@ The work is done by `native/encode.cpp`; `reference.encode` is the same in plain
 
 import codecs
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from copy import copy
+from hashlib import sha256
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -245,7 +247,11 @@ class Tokenizer:
 
     def save(self, path: Path) -> None:
         """Write a tokenizer.json, in the format of Hugging Face's tokenizers library."""
-        write_atomically(path, tokenizer_json(self.vocabulary))
+        content = tokenizer_json(self.vocabulary)
+        write_atomically(path, content)
+        remembered = copy(self)
+        remembered.training = None  # the file does not tell of it
+        _remember(content, remembered)
 
     @classmethod
     def load(cls, path: Path) -> "Tokenizer":
@@ -262,7 +268,9 @@ class Tokenizer:
                 "tokenizer.json"
             )
         try:
-            return cls(parse_tokenizer_json(path.read_bytes()))
+            content = path.read_bytes()
+            known = _of_content.get(sha256(content).digest())
+            return known or _remember(content, cls(parse_tokenizer_json(content)))
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
 
@@ -343,6 +351,18 @@ class Tokenizer:
     ) -> Iterator[Ids]:
         data = b"".join(chunks_of(path))
         yield self.encode(data, allowed_special=list(allowed))
+
+
+_most_remembered = 2
+_of_content: dict[bytes, Tokenizer] = {}  # by sha256 of a tokenizer.json, the newest last
+
+
+def _remember(content: bytes, tokenizer: Tokenizer) -> Tokenizer:
+    """Keep a tokenizer, so that loading its file again gives the same one at once."""
+    _of_content[sha256(content).digest()] = tokenizer
+    for oldest in list(_of_content)[:-_most_remembered]:
+        _of_content.pop(oldest, None)
+    return tokenizer
 
 
 class StreamingDecoder:
