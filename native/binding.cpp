@@ -34,7 +34,10 @@
 #include "feed.hpp"
 #include "kernels.hpp"
 #include "memory.hpp"
+#include "order.hpp"
+#include "pack.hpp"
 #include "range.hpp"
+#include "rows.hpp"
 #include "special.hpp"
 #include "split.hpp"
 #include "train.hpp"
@@ -702,6 +705,162 @@ std::uint64_t find_cut(int descriptor, std::uint64_t at, const std::string& patt
   return next_cut(descriptor, at, rule, specials);
 }
 
+// ---- the order of samples, and rows of tokens
+
+template <class Number, std::size_t n_axes>
+using Array = nb::ndarray<Number, nb::ndim<n_axes>, nb::c_contig, nb::device::cpu>;
+
+template <class Number>
+nb::object take_over(std::vector<Number>&& numbers) {
+  auto* const kept = new std::vector<Number>(std::move(numbers));
+  nb::capsule owner(kept, [](void* at) noexcept { delete static_cast<std::vector<Number>*>(at); });
+  return nb::cast(nb::ndarray<nb::numpy, Number, nb::ndim<1>>(kept->data(), {kept->size()}, owner));
+}
+
+void permute_numbers(const Array<std::int64_t, 1>& numbers, std::uint64_t n, std::uint64_t key) {
+  for (std::size_t i = 0; i < numbers.size(); ++i) {
+    if (static_cast<std::uint64_t>(numbers.data()[i]) >= n) {
+      throw nb::value_error("a number is not below n");
+    }
+  }
+  const nb::gil_scoped_release unlocked;
+  permute(numbers.data(), numbers.size(), n, key);
+}
+
+nb::tuple pack_documents(const Array<const std::int64_t, 1>& document_starts,
+                         std::uint32_t context) {
+  if (context == 0) throw nb::value_error("a row has at least one place");
+  const std::span<const std::int64_t> starts(document_starts.data(), document_starts.size());
+  if (!std::ranges::is_sorted(starts)) throw nb::value_error("document starts have to ascend");
+  if (starts.size() > std::numeric_limits<std::uint32_t>::max()) {
+    throw nb::value_error("there are too many documents to pack at once");
+  }
+  Packing packing;
+  {
+    const nb::gil_scoped_release unlocked;
+    packing = pack(starts, context);
+  }
+  return nb::make_tuple(take_over(std::move(packing.starts)), take_over(std::move(packing.lengths)),
+                        take_over(std::move(packing.row_offsets)));
+}
+
+// Tokens in several arrays, which are kept for as long as this lives.
+class TokenRows {
+ public:
+  explicit TokenRows(const std::vector<nb::object>& parts) {
+    if (!hold<std::uint16_t>(parts) && !hold<std::uint32_t>(parts)) {
+      throw nb::type_error("tokens are rows of uint16 or, all of them, of uint32");
+    }
+  }
+
+  // Row i of `rows` becomes the tokens from starts[i] on.
+  void copy(const Array<const std::int64_t, 1>& starts, nb::handle rows) const {
+    with_tokens([&]<class Id>(const TokenParts<Id>& tokens) {
+      const auto out = nb::cast<Array<Id, 2>>(rows);
+      const std::size_t n = out.shape(1);
+      if (out.shape(0) != starts.size()) throw nb::value_error("each row has one start");
+      for (std::size_t i = 0; i < starts.size(); ++i) {
+        require_inside(tokens, starts.data()[i], n);
+      }
+      const nb::gil_scoped_release unlocked;
+      for (std::size_t i = 0; i < starts.size(); ++i) {
+        tokens.read(static_cast<std::size_t>(starts.data()[i]), n, out.data() + i * n);
+      }
+    });
+  }
+
+  // Fills the rows of the given numbers; rows[0] are inputs, rows[1] targets, and n_filled says how
+  // many places of each row are taken.
+  void copy_packed(const Array<const std::int64_t, 1>& numbers,
+                   const Array<const std::int64_t, 1>& starts,
+                   const Array<const std::uint32_t, 1>& lengths,
+                   const Array<const std::int64_t, 1>& row_offsets, std::uint32_t end_of_text,
+                   nb::handle rows, const Array<std::int32_t, 2>& positions,
+                   const Array<std::int32_t, 2>& documents,
+                   const Array<std::int32_t, 1>& n_filled) const {
+    with_tokens([&]<class Id>(const TokenParts<Id>& tokens) {
+      const auto out = nb::cast<Array<Id, 3>>(rows);
+      const std::size_t n_rows = numbers.size();
+      const std::size_t context = out.shape(2);
+      if (out.shape(0) != 2 || out.shape(1) != n_rows || positions.shape(0) != n_rows ||
+          positions.shape(1) != context || documents.shape(0) != n_rows ||
+          documents.shape(1) != context || n_filled.size() != n_rows ||
+          lengths.size() != starts.size()) {
+        throw nb::value_error("the shapes do not agree");
+      }
+      const auto segments_of = [&](std::size_t i) {
+        const auto number = static_cast<std::size_t>(numbers.data()[i]);
+        const auto first = static_cast<std::size_t>(row_offsets.data()[number]);
+        const auto last = static_cast<std::size_t>(row_offsets.data()[number + 1]);
+        return std::pair(std::span(starts.data() + first, last - first),
+                         std::span(lengths.data() + first, last - first));
+      };
+      for (std::size_t i = 0; i < n_rows; ++i) {
+        const std::int64_t number = numbers.data()[i];
+        if (number < 0 || static_cast<std::size_t>(number) + 1 >= row_offsets.size()) {
+          throw nb::index_error("there is no such row");
+        }
+        const std::int64_t first = row_offsets.data()[number];
+        const std::int64_t last = row_offsets.data()[number + 1];
+        if (first < 0 || last < first || static_cast<std::size_t>(last) > starts.size()) {
+          throw nb::value_error("row offsets have to ascend and end with the segments");
+        }
+        std::size_t n_places = 0;
+        const auto [its_starts, its_lengths] = segments_of(i);
+        for (std::size_t segment = 0; segment < its_starts.size(); ++segment) {
+          require_inside(tokens, its_starts[segment], its_lengths[segment]);
+          n_places += its_lengths[segment];
+          if (its_lengths[segment] == 0) throw nb::value_error("no segment is empty");
+        }
+        if (n_places > context) throw nb::value_error("a row is too long");
+      }
+      const nb::gil_scoped_release unlocked;
+      for (std::size_t i = 0; i < n_rows; ++i) {
+        const auto [its_starts, its_lengths] = segments_of(i);
+        const std::size_t from = i * context;
+        const PackedRow<Id> row{out.data() + from, out.data() + n_rows * context + from,
+                                positions.data() + from, documents.data() + from};
+        n_filled.data()[i] = static_cast<std::int32_t>(
+            fill_row(tokens, its_starts, its_lengths, context, static_cast<Id>(end_of_text), row));
+      }
+    });
+  }
+
+ private:
+  template <class Id>
+  bool hold(const std::vector<nb::object>& parts) {
+    std::vector<Array<const Id, 1>> arrays;
+    std::vector<std::span<const Id>> spans;
+    for (const nb::object& part : parts) {
+      Array<const Id, 1> array;
+      if (!nb::try_cast(part, array, false)) return false;
+      spans.emplace_back(array.data(), array.size());
+      arrays.push_back(std::move(array));
+    }
+    arrays_ = std::move(arrays);
+    tokens_ = TokenParts<Id>(std::move(spans));
+    return true;
+  }
+
+  template <class Visit>
+  void with_tokens(Visit&& visit) const {
+    std::visit(std::forward<Visit>(visit), tokens_);
+  }
+
+  template <class Id>
+  static void require_inside(const TokenParts<Id>& tokens, std::int64_t start, std::size_t n) {
+    if (start < 0 || n > tokens.n_tokens() ||
+        static_cast<std::size_t>(start) > tokens.n_tokens() - n) {
+      throw nb::index_error("a row reaches beyond the tokens");
+    }
+  }
+
+  std::variant<std::vector<Array<const std::uint16_t, 1>>, std::vector<Array<const std::uint32_t, 1>>>
+      arrays_;
+  std::variant<TokenParts<std::uint16_t>, TokenParts<std::uint32_t>> tokens_{
+      TokenParts<std::uint16_t>({})};
+};
+
 }  // namespace
 
 NB_MODULE(_native, module) {
@@ -782,6 +941,18 @@ NB_MODULE(_native, module) {
            nb::keep_alive<1, 2>(), nb::keep_alive<1, 3>())
       .def("feed", &EncodingStream::feed, nb::arg("chunk"))
       .def("finish", &EncodingStream::finish);
+
+  module.def("permute", &permute_numbers, nb::arg("numbers").noconvert(), nb::arg("n"),
+             nb::arg("key"));
+  module.def("pack", &pack_documents, nb::arg("document_starts"), nb::arg("context"));
+
+  nb::class_<TokenRows>(module, "TokenRows")
+      .def(nb::init<const std::vector<nb::object>&>(), nb::arg("parts"))
+      .def("copy", &TokenRows::copy, nb::arg("starts"), nb::arg("rows"))
+      .def("copy_packed", &TokenRows::copy_packed, nb::arg("numbers"), nb::arg("starts"),
+           nb::arg("lengths"), nb::arg("row_offsets"), nb::arg("end_of_text"), nb::arg("rows"),
+           nb::arg("positions").noconvert(), nb::arg("documents").noconvert(),
+           nb::arg("n_filled").noconvert());
 }
 
 }  // namespace modelwright

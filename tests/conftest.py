@@ -12,6 +12,7 @@ from modelwright.runtime.threads import wait_politely
 # Every annotated shape in these is checked while the tests run; training does not pay for it.
 checked = [
     "modelwright.data.loader",
+    "modelwright.data.packing",
     "modelwright.evaluation",
     "modelwright.generation",
     "modelwright.model",

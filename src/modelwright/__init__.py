@@ -13,6 +13,9 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from modelwright.checkpoint.bundle import load_bundle as load_bundle
     from modelwright.config.loading import load_settings as load_settings
+    from modelwright.data.building import build_data as build_data
+    from modelwright.data.config import DataConfig as DataConfig
+    from modelwright.data.folder import open_data as open_data
     from modelwright.data.stories import stories as stories
     from modelwright.generation.engine import generate as generate
     from modelwright.tokenizer.tokenizer import Tokenizer as Tokenizer
@@ -21,23 +24,29 @@ if TYPE_CHECKING:
     from modelwright.training.config import RunConfig as RunConfig
 
 _homes = {
+    "DataConfig": "modelwright.data.config",
     "RunConfig": "modelwright.training.config",
     "Tokenizer": "modelwright.tokenizer.tokenizer",
+    "build_data": "modelwright.data.building",
     "generate": "modelwright.generation.engine",
     "load_bundle": "modelwright.checkpoint.bundle",
     "load_settings": "modelwright.config.loading",
+    "open_data": "modelwright.data.folder",
     "stories": "modelwright.data.stories",
     "train": "modelwright.training.assembly",
     "train_tokenizer": "modelwright.tokenizer.training",
 }
 
 __all__ = [
+    "DataConfig",
     "RunConfig",
     "Tokenizer",
     "__version__",
+    "build_data",
     "generate",
     "load_bundle",
     "load_settings",
+    "open_data",
     "stories",
     "train",
     "train_tokenizer",

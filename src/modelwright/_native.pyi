@@ -1,4 +1,4 @@
-"""The compiled tokenizer core; what each part does is told in native/*.hpp."""
+"""The compiled core; what each part does is told in native/*.hpp."""
 
 from collections.abc import Sequence
 
@@ -68,3 +68,24 @@ class EncodingStream:
     def __init__(self, codec: Codec, specials: SpecialTokens) -> None: ...
     def feed(self, chunk: str | bytes) -> Ids: ...
     def finish(self) -> Ids: ...
+
+def permute(numbers: npt.NDArray[np.int64], n: int, key: int) -> None: ...
+def pack(
+    document_starts: npt.NDArray[np.int64], context: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint32], npt.NDArray[np.int64]]: ...
+
+class TokenRows:
+    def __init__(self, parts: Sequence[Ids]) -> None: ...
+    def copy(self, starts: npt.NDArray[np.int64], rows: Ids) -> None: ...
+    def copy_packed(
+        self,
+        numbers: npt.NDArray[np.int64],
+        starts: npt.NDArray[np.int64],
+        lengths: npt.NDArray[np.uint32],
+        row_offsets: npt.NDArray[np.int64],
+        end_of_text: int,
+        rows: Ids,
+        positions: npt.NDArray[np.int32],
+        documents: npt.NDArray[np.int32],
+        n_filled: npt.NDArray[np.int32],
+    ) -> None: ...

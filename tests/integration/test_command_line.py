@@ -228,14 +228,14 @@ def test_a_signal_while_training_saves_and_says_how_to_go_on(
 def test_a_signal_before_training_leaves_nothing(tmp_path: Path, number: int, code: int):
     process = start("data", "build", "--set", "data.stories_bytes=2_000_000_000", cwd=tmp_path)
     deadline = time.monotonic() + 30
-    while not list(tmp_path.glob("data/.stories.*.part")):
+    while not list(tmp_path.glob("data/stories.unfinished/spool")):
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.05)
     process.send_signal(number)
     _, errors = process.communicate(timeout=30)
     assert process.returncode == code, errors
-    assert "nothing was kept" in errors
+    assert "stopped; start again with the same command" in errors
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 

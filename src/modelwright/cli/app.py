@@ -83,7 +83,7 @@ def main() -> None:
 
 def end_cleanly(number: int, _: FrameType | None) -> NoReturn:
     """Leave by an exception, so that whatever is half-written is cleared away."""
-    print("\nstopped; nothing was kept, so start again with the same command", file=sys.stderr)
+    print("\nstopped; start again with the same command", file=sys.stderr)
     sys.exit(128 + number)
 
 

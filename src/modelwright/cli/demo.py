@@ -95,7 +95,7 @@ def demo_config(run_folder: Path, text: Path | None, *, fast: bool) -> "RunConfi
     from importlib.resources import as_file, files
 
     from modelwright.config.loading import load_settings
-    from modelwright.data.sources import open_source
+    from modelwright.data.sources import local_files
     from modelwright.training.config import RunConfig
 
     overrides = [*(fast_settings if fast else []), f"data.folder={run_folder / 'data'}"]
@@ -103,10 +103,8 @@ def demo_config(run_folder: Path, text: Path | None, *, fast: bool) -> "RunConfi
         config = load_settings(RunConfig, recipe, overrides).config
         if text is None:
             return config
-        source = open_source(str(text), separator=config.data.separator, seed=0, n_bytes=0)
-        fitting = max(
-            300, min(config.tokenizer.vocab_size, source.n_bytes // bytes_per_vocabulary_entry)
-        )
+        n_bytes = sum(path.stat().st_size for path in local_files(str(text)))
+        fitting = max(300, min(config.tokenizer.vocab_size, n_bytes // bytes_per_vocabulary_entry))
         overrides += [
             f"data.source={text.resolve()}",
             f"tokenizer.vocab_size={fitting}",

@@ -34,7 +34,7 @@ class Bars:
             self.tasks[progress.phase],
             completed=progress.done,
             total=progress.total,
-            detail=progress.note or amount(progress),
+            detail=" · ".join(filter(None, [amount(progress), progress.note])),
         )
 
     def say(self, text: str) -> None:
@@ -46,9 +46,8 @@ class Bars:
         if not finished and time.monotonic() - self.last_line < seconds_between_lines:
             return
         self.last_line = time.monotonic()
-        print(
-            f"{progress.phase}: {progress.note or ''} {amount(progress)}".strip(), file=sys.stderr
-        )
+        parts = [f"{progress.phase}: {amount(progress)}", progress.note, time_left(progress)]
+        print(" · ".join(filter(None, parts)), file=sys.stderr)
 
 
 seconds_between_lines = 10.0
@@ -69,6 +68,17 @@ def progress_bars() -> Iterator[Bars]:
     )
     with Progress(*columns, console=console, refresh_per_second=8) as bars:
         yield Bars(bars)
+
+
+def time_left(progress: runtime_progress.Progress) -> str:
+    """How long the phase still takes at its present rate; nothing where nobody can know."""
+    if not progress.rate or progress.total is None or progress.done >= progress.total:
+        return ""
+    seconds = round((progress.total - progress.done) / progress.rate)
+    minutes, rest = divmod(seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    clock = f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+    return f"{clock} left"
 
 
 def amount(progress: runtime_progress.Progress) -> str:

@@ -62,8 +62,9 @@ def train(
     """Train a tokenizer on text and write it in Hugging Face's format."""
     from typing import cast
 
-    from modelwright.data.building import DataConfig, tokenizer_progress
-    from modelwright.data.sources import Stories
+    from modelwright.data.building import tokenizer_progress
+    from modelwright.data.config import DataConfig
+    from modelwright.data.sources import told_stories
     from modelwright.runtime.files import require_writable, write_atomically
     from modelwright.tokenizer.config import TokenizerConfig
     from modelwright.tokenizer.text_files import is_compressed, text_files
@@ -81,8 +82,8 @@ def train(
     require_writable(out.parent)
     if source == ["stories"]:
         defaults = DataConfig()
-        stories = Stories(defaults.stories_seed, defaults.stories_bytes)
-        text, n_bytes = stories.documents(), stories.n_bytes
+        n_bytes = defaults.stories_bytes
+        text = told_stories(defaults.stories_seed, n_bytes)
     else:
         text = text_files([Path(name) for name in source])
         # How long a compressed text is shows only when it has been read.

@@ -66,18 +66,10 @@ def inspect(
 
 
 def _documents(names: Sequence[str], separator: str) -> Iterator[bytes]:
-    from modelwright.data.building import DataConfig
-    from modelwright.data.sources import open_source
+    from modelwright.data.reading import documents_at
 
-    stories = DataConfig()
-    sources = [  # opened before the first is read, so that a wrong name is told at once
-        open_source(
-            name, separator=separator, seed=stories.stories_seed, n_bytes=stories.stories_bytes
-        )
-        for name in names
-    ]
-    for source in sources:
-        yield from source.documents()
+    for documents in [documents_at(name, separator) for name in names]:
+        yield from documents
 
 
 def _tell_tokens(console: "Console", inspection: "Inspection") -> None:

@@ -4,6 +4,7 @@ Later ones win, and the origin of each value is kept, so that `modelwright confi
 an error can name the file and the line.
 """
 
+import dataclasses
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -82,11 +83,20 @@ def to_toml(config: Any, origins: Mapping[SettingPath, str] | None = None) -> st
             if section not in table:
                 table.add(section, tomlkit.table())
             table = table[section]
-        item = tomlkit.item(list(value) if isinstance(value, tuple) else value)
+        item = tomlkit.item(_plain(value))
         if origins is not None:
             item.comment(origins.get(path, "default"))
         table.add(path[-1], item)
     return tomlkit.dumps(document)
+
+
+def _plain(value: Any) -> Any:
+    """A value as TOML has it: a list of sections becomes an array of tables."""
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {path[-1]: item for path, item in leaves(value) if item is not None}
+    return value
 
 
 def key_lines(text: str) -> dict[SettingPath, int]:
@@ -95,7 +105,7 @@ def key_lines(text: str) -> dict[SettingPath, int]:
     Reads headers and keys at the start of a line, which is where people put them; a key inside
     an inline table, or a line of a longer string that looks like one, is not told apart.
     """
-    header = re.compile(r"^\s*\[\s*([\w.\-\s\"']+?)\s*\]\s*(?:#.*)?$")
+    header = re.compile(r"^\s*\[{1,2}\s*([\w.\-\s\"']+?)\s*\]{1,2}\s*(?:#.*)?$")
     key = re.compile(r"^\s*([\w\-\"']+(?:\s*\.\s*[\w\-\"']+)*)\s*=")
     section: SettingPath = ()
     found: dict[SettingPath, int] = {}

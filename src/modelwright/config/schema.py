@@ -7,8 +7,9 @@ carries its meaning in the string below it, which becomes the description in the
 import dataclasses
 import difflib
 import json
+import re
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, dataclass_transform, get_args, get_origin
@@ -61,7 +62,7 @@ def check(cls: type[Settings], values: Mapping[str, Any]) -> Settings:
             _problem(cls, values, details)  # type: ignore[arg-type]
             for details in error.errors(include_url=False)
         ]
-        raise SettingsError(problems) from None
+        raise SettingsError(_deepest(problems)) from None
 
 
 def json_schema(cls: type) -> dict[str, Any]:
@@ -89,8 +90,20 @@ def field_kind(cls: type, path: Path) -> Any:
     kind = hints[path[0]]
     if len(path) == 1:
         return kind
+    path = path[1:]
+    if path[0].isdigit() and (section := _item_section(kind)):
+        kind, path = section, path[1:]
     is_section = isinstance(kind, type) and dataclasses.is_dataclass(kind)
-    return field_kind(kind, path[1:]) if is_section else None
+    return field_kind(kind, path) if is_section and path else None
+
+
+def _item_section(kind: Any) -> type | None:
+    """The section that each item of a list is, also where the list is one of several choices."""
+    kinds = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
+    for choice in kinds:
+        if get_origin(choice) is tuple and dataclasses.is_dataclass(get_args(choice)[0]):
+            return get_args(choice)[0]
+    return None
 
 
 def nearest_name(wrong: Path, cls: type) -> str | None:
@@ -104,22 +117,16 @@ def nearest_name(wrong: Path, cls: type) -> str | None:
 
 def _all_paths(cls: type, path: Path = ()) -> Iterator[Path]:
     for name, kind in typing.get_type_hints(cls).items():
-        if dataclasses.is_dataclass(kind):
-            yield (*path, name)
-            yield from _all_paths(kind, (*path, name))  # type: ignore[arg-type]
-        else:
-            yield (*path, name)
+        yield (*path, name)
+        section = kind if dataclasses.is_dataclass(kind) else _item_section(kind)
+        if section is not None:
+            yield from _all_paths(section, (*path, name))  # type: ignore[arg-type]
 
 
 def _problem(cls: type, values: Mapping[str, Any], details: Mapping[str, Any]) -> Problem:
     """Say one of pydantic's findings in this project's words."""
-    path = tuple(str(part) for part in details["loc"])
-    # A choice of kinds adds their names to the location; the setting is what has an annotation.
-    while len(path) > 1 and field_kind(cls, path) is None and field_kind(cls, path[:-1]):
-        if dataclasses.is_dataclass(field_kind(cls, path[:-1])):
-            break
-        path = path[:-1]
-    name = ".".join(path)
+    path = _path_in(values, details["loc"])
+    name = re.sub(r"\.(\d+)", r"[\1]", ".".join(path))
     match details["type"]:
         case "unexpected_keyword_argument" | "extra_forbidden":
             return Problem(path, f"unknown setting {name}" + _suggestion(path, cls))
@@ -134,6 +141,33 @@ def _problem(cls: type, values: Mapping[str, Any], details: Mapping[str, Any]) -
             )
 
 
+def _path_in(values: Any, location: Sequence[str | int]) -> Path:
+    """A location without the names of kinds that a choice of kinds adds to it."""
+    path: list[str] = []
+    for part in location:
+        if isinstance(values, dict):
+            values = values.get(part)
+        elif isinstance(values, list) and isinstance(part, int):
+            values = values[part]
+        else:
+            continue
+        path.append(str(part))
+    return tuple(path)
+
+
+def _deepest(problems: list[Problem]) -> list[Problem]:
+    """Without the problems of what is no list, or no section, where there is one inside of it."""
+    paths = [problem.path for problem in problems]
+    return [
+        problem
+        for problem in problems
+        if not any(
+            len(path) > len(problem.path) and path[: len(problem.path)] == problem.path
+            for path in paths
+        )
+    ]
+
+
 def _suggestion(path: Path, cls: type) -> str:
     near = nearest_name(path, cls)
     return f"; did you mean {near}?" if near else ""
@@ -141,7 +175,7 @@ def _suggestion(path: Path, cls: type) -> str:
 
 def _look_up(values: Any, path: Path) -> Any:
     for part in path:
-        values = values[part]
+        values = values[int(part)] if isinstance(values, list) else values[part]
     return values
 
 
@@ -166,7 +200,10 @@ def describe_kind(kind: Any) -> str:
     if origin in (Union, UnionType):
         return " or ".join(describe_kind(part) for part in get_args(kind) if part is not NoneType)
     if origin in (tuple, list):
-        return "a list, each item " + describe_kind(get_args(kind)[0])
+        item = get_args(kind)[0]
+        if dataclasses.is_dataclass(item):
+            return "a list of sections"
+        return "a list, each item " + describe_kind(item)
     if dataclasses.is_dataclass(kind):
         return "a section of settings"
     return _words.get(kind, getattr(kind, "__name__", str(kind)))

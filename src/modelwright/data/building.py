@@ -1,223 +1,417 @@
 """From documents to a finished folder of token shards, in one piece or not at all.
 
-    source ─ documents ─┬─ training ─── tokenizer training ─┐
-                        └─ validation ──────────────────────┴─ tokens ─ shards ─ manifest
+    sources ─ tasks ─┬─ duplicates ─┬─ training ─── tokenizer training ─┐
+                     └──────────────┴─ both sides ──────────────────────┴─ parts ─ shards ─ manifest
 
-A document's own hash decides on which side it falls, so it stays there when others are added.
+The work is done in a folder beside the wanted one, which takes its name at the end. What is
+finished in it stays when the build is stopped, and the same build goes on from there.
 """
 
 import dataclasses
-import hashlib
+import errno
 import json
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+import shutil
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
-from modelwright.config.schema import settings
-from modelwright.data.shards import TokenSequence, open_shard, write_shard
-from modelwright.data.sources import Source, open_source
-from modelwright.runtime.files import folder_in_one_piece, require_writable
-from modelwright.runtime.manifest import read_manifest, verify_files, write_manifest
+import modelwright
+from modelwright.data.assembly import Assembly
+from modelwright.data.assembly import file_name as shards_file
+from modelwright.data.config import DataConfig
+from modelwright.data.folder import Data, open_data, settings_that_matter
+from modelwright.data.hub import HubFile
+from modelwright.data.selecting import Selection, choose, fewest_for_hashing, first_of_equals
+from modelwright.data.shards import SIDES, Side, folder_kind
+from modelwright.data.sources import find_inputs, hub_listing
+from modelwright.data.tasks import (
+    Counts,
+    Finished,
+    Job,
+    Task,
+    divide,
+    documents_of,
+    finished_path,
+    first_of_duplicates,
+    firsts_path,
+    forget_damaged,
+    hash_task,
+    hashes_path,
+    read_finished,
+    save_array,
+    tokenize_task,
+)
+from modelwright.runtime.files import (
+    flush_folder,
+    lock_folder,
+    require_writable,
+    write_atomically,
+)
+from modelwright.runtime.manifest import write_manifest
 from modelwright.runtime.progress import Listener, Progress, nobody
+from modelwright.runtime.workers import Engine, EngineName, choose_engine
 from modelwright.tokenizer.config import TokenizerConfig
-from modelwright.tokenizer.tokenizer import END_OF_TEXT, Tokenizer
+from modelwright.tokenizer.tokenizer import Tokenizer
 from modelwright.tokenizer.training import TrainingProgress, train_tokenizer
 
-kind = "modelwright-data-1"
-Split = Literal["train", "validation"]
-
-batch_bytes = 4 << 20  # text that is tokenized at once, and so held in memory
-fewest_for_hashing = 100  # with fewer documents, a share of them is too rough a cut
-
-
-@settings
-class DataConfig:
-    """Which text a run learns from and where its tokens are kept."""
-
-    folder: str = "data/stories"
-    """Folder of token shards; built from `source` if it is not there."""
-    source: str = "stories"
-    """A text file, a folder of text files, or "stories" for the built-in corpus."""
-    separator: str = END_OF_TEXT
-    """The text that stands between two documents of a file; empty, and a file is one document."""
-    stories_bytes: int = 10_000_000
-    """How much of the built-in corpus to tell, in bytes."""
-    stories_seed: int = 1
-    """Which of the endless built-in corpora to tell."""
-    validation_fraction: float = 0.02
-    """Share of the documents that is kept out of training to measure the loss on."""
-    shard_tokens: int = 100_000_000
-    """Most tokens in one shard file; a document is never divided over two."""
-
-    def __post_init__(self) -> None:
-        if not 0 < self.validation_fraction <= 0.5:
-            raise ValueError(
-                f"data.validation_fraction is {self.validation_fraction}; choose a share above 0 "
-                "and up to 0.5, such as 0.02"
-            )
-        for name in ("stories_bytes", "shard_tokens"):
-            if getattr(self, name) < 1000:
-                raise ValueError(f"data.{name} is {getattr(self, name)}; the least is 1000")
-        if not self.folder:
-            raise ValueError("data.folder is empty; name a folder, such as data/stories")
-
-
-@dataclass(frozen=True)
-class Data:
-    """An opened folder of token shards with the tokenizer that made them."""
-
-    folder: Path
-    tokenizer: Tokenizer
-    train: TokenSequence
-    validation: TokenSequence
-    facts: dict[str, Any]
-
-    @property
-    def validation_bytes_per_token(self) -> float:
-        """Bytes of text for each validation token: turns nats per token into bits per byte."""
-        counts = self.facts["splits"]["validation"]
-        return counts["n_bytes"] / counts["n_tokens"]
+plan_file = "plan.json"
+tasks_module = "modelwright.data.tasks"
+passing = ("parts", "hashes", "spool", "downloads")  # folders that a finished one has not
 
 
 def build_data(
-    config: DataConfig, tokenizer_config: TokenizerConfig, on_progress: Listener = nobody
+    config: DataConfig,
+    tokenizer_config: TokenizerConfig,
+    on_progress: Listener = nobody,
+    *,
+    n_workers: int | None = None,
+    engine: EngineName = "processes",
 ) -> Data:
     """Train or load the tokenizer, cut the text into tokens, write the folder, and open it.
 
+    The same text and settings give the same bytes, whatever the number of workers, and however
+    often the build was stopped. Memory: under 250 MB for each worker, and as much for this process,
+    besides about four times the longest document, 16 bytes a document where duplicates are looked
+    for, and what training a tokenizer takes.
+
+    Args:
+        n_workers: processes that share the work; None for one for each processor.
+        engine: "processes" on this machine, or "ray" for a Ray cluster.
+
     Raises:
         FileExistsError: if the folder is there already.
-        ValueError, OSError: if the text or the tokenizer cannot be used; nothing is left behind.
+        ValueError, OSError: if the text or the tokenizer cannot be used. What is finished is kept
+            in a folder beside it, named FOLDER.unfinished.
     """
     folder = Path(config.folder)
     require_writable(folder)
-    source = open_source(
-        config.source,
-        separator=config.separator,
-        seed=config.stories_seed,
-        n_bytes=config.stories_bytes,
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise FileExistsError(f"{folder} is there already; choose another place or remove it")
+    with _work_folder(unfinished_folder(folder)) as work:
+        build = _Build.begin(work, config, tokenizer_config, on_progress)
+        n_tasks = len(build.tasks)
+        with choose_engine(engine, n_workers, n_tasks, preload=tasks_module) as chosen:
+            build.run(chosen)
+        _turn_into(folder, work)
+    return open_data(folder, on_progress)
+
+
+def unfinished_folder(folder: Path) -> Path:
+    """Where a folder of data is built."""
+    return folder.with_name(f"{folder.name}.unfinished")
+
+
+@contextmanager
+def _work_folder(work: Path) -> Iterator[Path]:
+    """Hold the folder in which data is built; it goes if a build fails that finished nothing."""
+    work.mkdir(parents=True, exist_ok=True)
+    with lock_folder(work):
+        try:
+            yield work
+        except BaseException as error:
+            if not any((work / "parts").glob("*.json")) and not (work / shards_file).exists():
+                shutil.rmtree(work, ignore_errors=True)
+            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise OSError(_disk_is_full(work)) from error
+            raise
+
+
+def _disk_is_full(work: Path) -> str:
+    free = shutil.disk_usage(work if work.exists() else work.parent).free
+    return (
+        f"the disk is full: {free / 1e6:,.1f} MB are free where {work} is; free some space, or set "
+        "data.folder to another disk, and run the same command: it goes on with what is finished. "
+        "A token takes 2 bytes, or 4 with a vocabulary above 65,536; while building, twice that"
     )
-    split = choose_split(source, config.validation_fraction)
-    with folder_in_one_piece(folder) as unfinished:
-        training_texts = (text for text, side in split(source.documents()) if side == "train")
-        tokenizer = _make_tokenizer(tokenizer_config, training_texts, source.n_bytes, on_progress)
-        tokenizer.save(unfinished / "tokenizer.json")
-        counts = _write_splits(unfinished, source, split, tokenizer, config, on_progress)
+
+
+def _turn_into(folder: Path, work: Path) -> None:
+    """Give finished work its name."""
+    work.replace(folder)  # an empty folder of that name is replaced
+    flush_folder(folder.parent)
+
+
+@dataclass
+class _Build:
+    """A build, new or gone on with."""
+
+    config: DataConfig
+    tokenizer_config: TokenizerConfig
+    settings: dict[str, Any]
+    job: Job
+    tasks: list[Task]
+    on_progress: Listener
+
+    @classmethod
+    def begin(
+        cls,
+        work: Path,
+        config: DataConfig,
+        tokenizer_config: TokenizerConfig,
+        on_progress: Listener,
+    ) -> "_Build":
+        """Look what is to be read, and whether the work in the folder is of the same build."""
+        before = _read_plan(work)
+        settings = settings_that_matter(config, tokenizer_config)
+        is_same = before.get("settings") == settings
+        known = {
+            name: [HubFile(**file) for file in files]
+            for name, files in before.get("hub", {}).items()
+            if is_same
+        }
+        inputs = find_inputs(config, work, on_progress, known_on_hub=known)
+        plan = {
+            "program": modelwright.__version__,
+            "settings": settings,
+            "inputs": [[str(file.path), file.n_bytes, file.stamp] for file in inputs],
+            "hub": hub_listing(inputs, config),
+        }
+        if plan != before:
+            _clear(work)
+            write_atomically(work / plan_file, json.dumps(plan, indent=1) + "\n")
+        for folder in (work, work / "parts", work / "hashes"):  # what a killed process was writing
+            for path in folder.glob(".*.part"):
+                path.unlink()
+        tasks = divide(inputs, [source.weight for source in config.sources])
+        selection = Selection.of(config, by_hash=True)
+        job = Job(work, tuple(inputs), selection, keeps_downloads=config.downloads is not None)
+        n_documents = _count_documents(job, tasks, fewest_for_hashing)
+        if n_documents == 0:
+            names = ", ".join(source.path for source in config.sources)
+            raise ValueError(f"there is no text in {names}; choose one with words in it")
+        if n_documents < fewest_for_hashing:
+            job = replace(job, selection=replace(selection, by_hash=False))
+        return cls(config, tokenizer_config, settings, job, tasks, on_progress)
+
+    def run(self, engine: Engine) -> None:
+        """Do what is not done yet, up to the manifest."""
+        work = self.job.work
+        for name in ("parts", "hashes"):
+            (work / name).mkdir(exist_ok=True)
+        if self.config.deduplicate:
+            self._find_duplicates(engine)
+        tokenizer = self._tokenizer()
+        n_shards = self._tokenize(engine, tokenizer)
+        finished = [_finished(work, task) for task in self.tasks]
         facts = {
-            "settings": settings_that_matter(config, tokenizer_config),
+            "settings": self.settings,
             "fingerprint": tokenizer.fingerprint,
             "n_vocab": tokenizer.n_vocab,
-            "splits": counts,
+            "splits": _counts_of_sides(finished, n_shards),
+            "sources": self._counts_of_sources(finished),
+            "dropped": self._dropped(finished),
         }
-        write_manifest(unfinished, kind, facts)
-    return open_data(folder)
+        _remove_passing(work)
+        write_manifest(work, folder_kind, facts)
 
+    def _find_duplicates(self, engine: Engine) -> None:
+        work = self.job.work
+        tasks = [task for task in self.tasks if task.repetition == 0]
+        if all(firsts_path(work, task).exists() for task in tasks):
+            return
+        missing = [task for task in tasks if not hashes_path(work, task).exists()]
+        progress = _Counter("looking for duplicates", tasks, missing, self.on_progress)
+        with closing(engine.run(hash_task, self.job, missing, progress.add_fetched)) as results:
+            for task in results:
+                progress.add(task)
+        hashes = [np.load(hashes_path(work, task), allow_pickle=False) for task in tasks]
+        for task, is_first in zip(tasks, first_of_equals(hashes), strict=True):
+            save_array(firsts_path(work, task), is_first)
 
-def open_data(folder: Path) -> Data:
-    """Open a finished folder of shards after comparing every byte with its manifest.
+    def _tokenizer(self) -> Tokenizer:
+        path = self.job.work / "tokenizer.json"
+        if path.exists():
+            return Tokenizer.load(path)
+        config = self.tokenizer_config
+        tasks = _evenly(self.tasks, config.learn_bytes)
+        is_plain = all(file.n_bytes == file.text_bytes for file in self.job.inputs)
+        n_bytes = min(config.learn_bytes, sum(task.n_bytes for task in tasks)) if is_plain else None
+        tokenizer = _make_tokenizer(
+            config, self._training_texts(tasks, config.learn_bytes), n_bytes, self.on_progress
+        )
+        tokenizer.save(path)
+        return tokenizer
 
-    Raises:
-        FileNotFoundError: if there is no finished data in the folder.
-        ValueError: if a file is missing or altered, or a shard is of another tokenizer.
-    """
-    manifest = read_manifest(folder, kind)
-    verify_files(folder, manifest)
-    tokenizer = Tokenizer.load(folder / "tokenizer.json")
-    sides: dict[str, TokenSequence] = {}
-    for side in ("train", "validation"):
-        shards = [open_shard(path) for path in sorted(folder.glob(f"{side}-*.shard"))]
-        for shard in shards:
-            if shard.fingerprint != tokenizer.fingerprint:
-                raise ValueError(
-                    f"{shard.path} was made by another tokenizer ({shard.fingerprint[:12]}) than "
-                    f"{folder / 'tokenizer.json'} ({tokenizer.fingerprint[:12]}); build it anew"
+    def _training_texts(self, tasks: Sequence[Task], n_bytes: int) -> Iterator[bytes]:
+        """The training side of some tasks, up to a number of bytes."""
+        for task in tasks:
+            is_first = first_of_duplicates(self.job, task)
+            for documents in documents_of(self.job, task):
+                chosen = choose(
+                    documents,
+                    self.job.selection,
+                    source=task.source,
+                    repetition=task.repetition,
+                    is_first=is_first,
                 )
-        sides[side] = TokenSequence(shards)
-    return Data(folder, tokenizer, sides["train"], sides["validation"], manifest["facts"])
+                for text in chosen.sides["train"]:
+                    yield text
+                    n_bytes -= len(text)
+                    if n_bytes <= 0:
+                        return
+
+    def _tokenize(self, engine: Engine, tokenizer: Tokenizer) -> dict[Side, int]:
+        work = self.job.work
+        assembly = Assembly(work, tokenizer, self.config.shard_tokens)
+        for task in self.tasks:
+            forget_damaged(work, task.index, assembly.sides_that_need(task.index))
+        missing = [task for task in self.tasks if not finished_path(work, task.index).exists()]
+        progress = _Counter("cutting text into tokens", self.tasks, missing, self.on_progress)
+        job = replace(self.job, fingerprint=tokenizer.fingerprint)
+        n_tokens = 0
+        self._assemble(assembly)
+        try:
+            with closing(engine.run(tokenize_task, job, missing, progress.add_fetched)) as results:
+                for task in results:
+                    n_tokens += _n_tokens(_finished(work, task))
+                    progress.add(task, f"{n_tokens / 1e6:,.1f}M tokens")
+                    self._assemble(assembly)
+            assert assembly.next_task == len(self.tasks)
+            return assembly.finish()
+        except BaseException:
+            assembly.discard()
+            raise
+
+    def _assemble(self, assembly: Assembly) -> None:
+        """Take over, in order, the parts that are there."""
+        while (
+            assembly.next_task < len(self.tasks)
+            and finished_path(self.job.work, assembly.next_task).exists()
+        ):
+            assembly.add(assembly.next_task)
+
+    def _counts_of_sources(self, finished: Sequence[Finished]) -> list[dict[str, Any]]:
+        """How much each source gives to the training side, of an epoch."""
+        counts = [Counts() for _ in self.config.sources]
+        for task, done in zip(self.tasks, finished, strict=True):
+            counts[task.source] += done.sides["train"]
+        return [
+            {"path": source.path, "weight": source.weight} | dataclasses.asdict(count)
+            for source, count in zip(self.config.sources, counts, strict=True)
+        ]
+
+    def _dropped(self, finished: Sequence[Finished]) -> dict[str, int]:
+        """How many documents were left out, and why."""
+        total: Counter[str] = Counter()
+        for task, done in zip(self.tasks, finished, strict=True):
+            if task.repetition == 0:
+                total.update(done.dropped)
+        return {reason: count for reason, count in sorted(total.items()) if count}
 
 
-def require_same_settings(
-    data: Data, config: DataConfig, tokenizer_config: TokenizerConfig
-) -> None:
-    """Refuse data that was built with other settings than the run's.
+class _Counter:
+    """Tells how far a phase is, in bytes of the files on disk."""
 
-    Raises:
-        ValueError: listing each setting with both values.
-    """
-    wanted = settings_that_matter(config, tokenizer_config)
-    built = data.facts["settings"]
-    differences = [
-        f"{name} is {wanted.get(name)!r} here and {built.get(name)!r} there"
-        for name in sorted(wanted.keys() | built.keys())
-        if wanted.get(name) != built.get(name)
-    ]
-    if differences:
-        raise ValueError(
-            f"{data.folder} was built with other settings ({'; '.join(differences)}); choose "
-            "another data.folder, or remove it to build it anew"
+    def __init__(
+        self, phase: str, tasks: Sequence[Task], missing: Sequence[Task], on_progress: Listener
+    ) -> None:
+        self.phase, self.on_progress = phase, on_progress
+        self.total = sum(task.n_bytes for task in tasks)
+        self.done = self.before = self.total - sum(task.n_bytes for task in missing)
+        self.began = time.monotonic()
+        self.fetched = 0
+        self.note = ""
+        self._tell()
+
+    def add(self, task: Task, note: str = "") -> None:
+        """A task has been done."""
+        self.done += task.n_bytes
+        self.note = note
+        self._tell()
+
+    def add_fetched(self, n_bytes: int) -> None:
+        """So much has come from the hub."""
+        if n_bytes:
+            self.fetched += n_bytes
+            self._tell()
+
+    def _tell(self) -> None:
+        fetched = f"{self.fetched / 1e6:,.0f} MB fetched" if self.fetched else ""
+        seconds = time.monotonic() - self.began
+        self.on_progress(
+            Progress(
+                phase=self.phase,
+                done=self.done,
+                total=self.total,
+                unit="bytes",
+                note=", ".join(filter(None, [self.note, fetched])),
+                rate=(self.done - self.before) / seconds if self.done > self.before else None,
+            )
         )
 
 
-def settings_that_matter(config: DataConfig, tokenizer_config: TokenizerConfig) -> dict[str, Any]:
-    """The settings that decide what the tokens are, by dotted name."""
-    values = {f"data.{name}": value for name, value in dataclasses.asdict(config).items()}
-    values |= {
-        f"tokenizer.{name}": value for name, value in dataclasses.asdict(tokenizer_config).items()
-    }
-    del values["data.folder"], values["tokenizer.file"]  # where things are is not what they are
-    if tokenizer_config.file is not None:
-        values["tokenizer"] = Tokenizer.load(Path(tokenizer_config.file)).fingerprint
-    if config.source == "stories":
-        del values["data.separator"]
-    else:
-        values["data.source"] = str(Path(config.source).resolve())
-        del values["data.stories_bytes"], values["data.stories_seed"]
-    return json.loads(json.dumps(values))
+def _read_plan(work: Path) -> dict[str, Any]:
+    with suppress(FileNotFoundError, ValueError):
+        return json.loads((work / plan_file).read_text())
+    return {}
 
 
-SidedDocuments = Iterator[tuple[bytes, Split]]
+def _clear(work: Path) -> None:
+    """Remove what an earlier build with other settings or another text has left, but the spool."""
+    for path in work.iterdir():
+        if path.is_dir() and path.name != "spool":
+            shutil.rmtree(path)
+        elif path.is_file() and path.name != ".lock":
+            path.unlink()
 
 
-def choose_split(source: Source, fraction: float) -> Callable[[Iterable[bytes]], SidedDocuments]:
-    """By document where there are many; where there are few, the end of each is for validation."""
-    documents = source.documents()
-    try:
-        n_first = sum(1 for _, _ in zip(range(fewest_for_hashing), documents, strict=False))
-    finally:
-        documents.close()  # type: ignore[attr-defined]
-    if n_first == 0:
-        raise ValueError(f"there is no text in {source.name}; choose one with words in it")
-    by = split_by_hash if n_first == fewest_for_hashing else split_off_tails
-    return lambda documents: by(documents, fraction)
+def _remove_passing(work: Path) -> None:
+    for name in passing:
+        shutil.rmtree(work / name, ignore_errors=True)
+    for name in (plan_file, shards_file, ".lock"):
+        (work / name).unlink(missing_ok=True)
 
 
-def split_by_hash(documents: Iterable[bytes], fraction: float) -> SidedDocuments:
-    """Send a document to validation if its sha256, read as a number from 0 to 1, is small."""
-    limit = int(fraction * 2**64)
-    for document in documents:
-        number = int.from_bytes(hashlib.sha256(document).digest()[:8], "big")
-        yield document, "validation" if number < limit else "train"
+def _count_documents(job: Job, tasks: Sequence[Task], enough: int) -> int:
+    """How many documents there are that hold more than white space, or enough."""
+    n_documents = 0
+    for task in tasks:
+        if task.repetition > 0:
+            continue
+        for documents in documents_of(job, task):
+            n_documents += sum(not text.isspace() for text in documents if text)
+            if n_documents >= enough:
+                return n_documents
+    return n_documents
 
 
-def split_off_tails(documents: Iterable[bytes], fraction: float) -> SidedDocuments:
-    """Cut each document in two at a white space, the shorter last part for validation."""
-    for document in documents:
-        wanted = len(document) - int(len(document) * fraction)
-        cut = max(document.rfind(b"\n", 0, wanted), document.rfind(b" ", 0, wanted))
-        # A text without white space is cut anyway, but never inside a UTF-8 character.
-        cut = cut if cut > len(document) // 2 else wanted
-        while 0 < cut < len(document) and document[cut] & 0xC0 == 0x80:
-            cut -= 1
-        if document[:cut].strip():
-            yield document[:cut], "train"
-        if document[cut:].strip():
-            yield document[cut:], "validation"
+def _evenly(tasks: Sequence[Task], n_bytes: int) -> list[Task]:
+    """Some of the tasks, evenly spread over all, that hold about as many bytes as wanted."""
+    share = n_bytes / sum(task.n_bytes for task in tasks)
+    if share >= 1:
+        return list(tasks)
+    chosen = [task for i, task in enumerate(tasks) if int((i + 1) * share) > int(i * share)]
+    return chosen or list(tasks[:1])
+
+
+def _finished(work: Path, task: Task) -> Finished:
+    finished = read_finished(work, task.index)
+    assert finished is not None
+    return finished
+
+
+def _n_tokens(finished: Finished) -> int:
+    return sum(counts.n_tokens for counts in finished.sides.values())
+
+
+def _counts_of_sides(
+    finished: Sequence[Finished], n_shards: dict[Side, int]
+) -> dict[Side, dict[str, int]]:
+    totals = {side: Counts() for side in SIDES}
+    for done in finished:
+        for side in SIDES:
+            totals[side] += done.sides[side]
+    return {side: dataclasses.asdict(totals[side]) | {"n_shards": n_shards[side]} for side in SIDES}
 
 
 def _make_tokenizer(
-    config: TokenizerConfig, texts: Iterable[bytes], n_bytes: int, on_progress: Listener
+    config: TokenizerConfig, texts: Iterable[bytes], n_bytes: int | None, on_progress: Listener
 ) -> Tokenizer:
     if config.file is not None:
         tokenizer = Tokenizer.load(Path(config.file))
@@ -256,85 +450,3 @@ def tokenizer_progress(progress: TrainingProgress, n_bytes: float | None) -> Pro
         unit="merges",
         rate=progress.rate,
     )
-
-
-def _write_splits(
-    folder: Path,
-    source: Source,
-    split: Callable[[Iterable[bytes]], SidedDocuments],
-    tokenizer: Tokenizer,
-    config: DataConfig,
-    on_progress: Listener,
-) -> dict[str, dict[str, int]]:
-    """Tokenize every document and write both sides; returns the counts for the manifest."""
-    writers = {
-        side: _SplitWriter(folder, side, tokenizer, config.shard_tokens)
-        for side in ("train", "validation")
-    }
-    done = 0
-    for document, side in split(source.documents()):
-        writers[side].add(document)
-        done += len(document)
-        if writers[side].n_pending_bytes == 0:
-            on_progress(
-                Progress(
-                    phase="cutting text into tokens", done=done, total=source.n_bytes, unit="bytes"
-                )
-            )
-    counts = {side: writer.finish() for side, writer in writers.items()}
-    on_progress(Progress(phase="cutting text into tokens", done=done, total=done, unit="bytes"))
-    return counts
-
-
-class _SplitWriter:
-    """Collects the documents of one side and writes them out shard by shard."""
-
-    def __init__(self, folder: Path, side: str, tokenizer: Tokenizer, shard_tokens: int) -> None:
-        self.folder, self.side = folder, side
-        self.tokenizer, self.shard_tokens = tokenizer, shard_tokens
-        self.pending: list[bytes] = []
-        self.n_pending_bytes = 0
-        self.tokens: list[np.ndarray] = []
-        self.lengths: list[np.ndarray] = []
-        self.n_tokens = 0  # of the shard in hand
-        self.counts = {"n_documents": 0, "n_bytes": 0, "n_tokens": 0, "n_shards": 0}
-
-    def add(self, document: bytes) -> None:
-        self.pending.append(document)
-        self.n_pending_bytes += len(document)
-        if self.n_pending_bytes >= batch_bytes:
-            self._tokenize()
-
-    def finish(self) -> dict[str, int]:
-        self._tokenize()
-        if self.n_tokens:
-            self._write()
-        return self.counts
-
-    def _tokenize(self) -> None:
-        if not self.pending:
-            return
-        tokens, offsets = self.tokenizer.encode_documents(self.pending)
-        self.counts["n_documents"] += len(self.pending)
-        self.counts["n_bytes"] += self.n_pending_bytes
-        self.counts["n_tokens"] += len(tokens)
-        self.pending, self.n_pending_bytes = [], 0
-        first, n_documents = 0, len(offsets) - 1
-        while first < n_documents:  # as many whole documents as the shard in hand still takes
-            room = offsets[first] + self.shard_tokens - self.n_tokens
-            last = int(np.searchsorted(offsets, room, side="right")) - 1
-            if last <= first and self.n_tokens:
-                self._write()
-                continue
-            last = max(last, first + 1)  # a document longer than a shard has one to itself
-            self.tokens.append(tokens[offsets[first] : offsets[last]])
-            self.lengths.append(np.diff(offsets[first : last + 1]))
-            self.n_tokens += int(offsets[last] - offsets[first])
-            first = last
-
-    def _write(self) -> None:
-        starts = np.concatenate([[0], np.cumsum(np.concatenate(self.lengths))]).astype(np.int64)
-        path = self.folder / f"{self.side}-{self.counts['n_shards']:05}.shard"
-        write_shard(path, np.concatenate(self.tokens), starts, self.tokenizer.fingerprint)
-        self.counts["n_shards"] += 1
-        self.tokens, self.lengths, self.n_tokens = [], [], 0

@@ -1,13 +1,111 @@
-"""Samples cut from the token sequence, ready for the model."""
+"""Batches: samples cut from the token sequence, made ahead of the steps that need them.
+
+    Chunks, packing.Packed ── fill ──▶ Rows ── to the device, widened ──▶ Batch
+                                        (shards' own number format)
+
+A cut says which tokens a sample has; `Chunks` is the plain one. `Loader` asks the sampler which
+samples a step sees and has their batch ready.
+"""
+
+import itertools
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from queue import SimpleQueue
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
+import numpy.typing as npt
 import torch
-from jaxtyping import Int
+from jaxtyping import Int32, Int64
 from torch import Tensor
 
+from modelwright import _native
+from modelwright.data.sampler import batch_samples, rows_of_rank
 from modelwright.data.shards import TokenSequence
 
-not_a_target = -1  # a position whose next token another sample counts
+not_a_target = -1  # a position whose next token another sample counts, or none
+
+Samples = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one step learns from.
+
+    Attributes:
+        targets: the token after each input, or `not_a_target`.
+        samples: which samples of the cut the rows are.
+        positions, documents: where rows hold several documents, each input's place in its document
+            and the document's place in the row; attention stays within a document.
+    """
+
+    inputs: Int64[Tensor, "batch seq"]
+    targets: Int64[Tensor, "batch seq"]
+    samples: Int64[np.ndarray, " batch"]
+    positions: Int32[Tensor, "batch seq"] | None = None
+    documents: Int32[Tensor, "batch seq"] | None = None
+
+    def tensors(self) -> list[Tensor]:
+        """The parts that are on the device."""
+        parts = (self.inputs, self.targets, self.positions, self.documents)
+        return [part for part in parts if part is not None]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A batch on its way to the device, with ids in the shards' own number format.
+
+    Attributes:
+        tokens: [batch, seq + 1], in which each token is the target of the one before it, or
+            [2, batch, seq], which is inputs and targets.
+        counted: [batch, 2]; in each row the targets from the first number up to the second count.
+    """
+
+    tokens: Tensor
+    counted: Int32[Tensor, "batch 2"]
+    positions: Int32[Tensor, "batch seq"] | None = None
+    documents: Int32[Tensor, "batch seq"] | None = None
+
+    def inputs_and_targets(self) -> tuple[Tensor, Tensor]:
+        """Views of the ids, not yet widened."""
+        if self.tokens.ndim == 3:
+            return self.tokens[0], self.tokens[1]
+        return self.tokens[:, :-1], self.tokens[:, 1:]
+
+    def all_count(self) -> bool:
+        """Whether every target counts; to be asked on the host, where the answer is at hand."""
+        n_targets = self.tokens.shape[-1] - (self.tokens.ndim == 2)
+        return bool((self.counted.numpy() == [0, n_targets]).all())
+
+    def to(self, device: torch.device) -> "Rows":
+        """A copy on the device; from pinned memory it goes on while the caller does."""
+        parts = (self.tokens, self.counted, self.positions, self.documents)
+        moved = (None if part is None else part.to(device, non_blocking=True) for part in parts)
+        return Rows(*moved)  # type: ignore[arg-type]
+
+
+@runtime_checkable
+class Cut(Protocol):
+    """A way to make samples of one context from the token sequence."""
+
+    context: int
+
+    def __len__(self) -> int:
+        """How many samples an epoch has."""
+        ...
+
+    def rows(self, n_rows: int, *, pinned: bool = False) -> Rows:
+        """Memory for a batch."""
+        ...
+
+    def fill(self, samples: Samples, rows: Rows) -> None:
+        """Write these samples into memory that `rows` gave for as many."""
+        ...
+
+    def batch(self, samples: Samples) -> Batch:
+        """These samples as a batch on the CPU."""
+        ...
 
 
 class Chunks:
@@ -30,20 +128,232 @@ class Chunks:
             )
         self.tokens = tokens
         self.context = context
+        self.id_dtype, self._reader = open_reader(tokens)
 
     def __len__(self) -> int:
         return -(-(len(self.tokens) - 1) // self.context)
 
-    def batch(
-        self, samples: np.ndarray
-    ) -> tuple[Int[Tensor, "batch seq"], Int[Tensor, "batch seq"]]:
-        """Inputs and targets of the given samples, as int64 on the CPU."""
-        rows = np.stack([self._row(int(sample)) for sample in samples])
-        targets = rows[:, 1:].copy()
-        n_repeated = len(self) * self.context - (len(self.tokens) - 1)
-        targets[samples == len(self) - 1, :n_repeated] = not_a_target
-        return torch.from_numpy(rows[:, :-1].copy()), torch.from_numpy(targets)
+    def rows(self, n_rows: int, *, pinned: bool = False) -> Rows:
+        """Memory for a batch."""
+        return Rows(
+            torch.empty(n_rows, self.context + 1, dtype=self.id_dtype, pin_memory=pinned),
+            torch.empty(n_rows, 2, dtype=torch.int32, pin_memory=pinned),
+        )
 
-    def _row(self, sample: int) -> np.ndarray:
-        start = min(sample * self.context, len(self.tokens) - self.context - 1)
-        return self.tokens.read(start, start + self.context + 1)
+    def fill(self, samples: Samples, rows: Rows) -> None:
+        """Write these samples into memory that `rows` gave for as many."""
+        last_start = len(self.tokens) - self.context - 1
+        self._reader.copy(np.minimum(samples * self.context, last_start), rows.tokens.numpy())
+        n_repeated = len(self) * self.context - (len(self.tokens) - 1)
+        counted = rows.counted.numpy()
+        counted[:, 0] = np.where(samples == len(self) - 1, n_repeated, 0)
+        counted[:, 1] = self.context
+
+    def batch(self, samples: Samples) -> Batch:
+        """These samples as a batch on the CPU."""
+        rows = self.rows(len(samples))
+        self.fill(samples, rows)
+        return batch_on_cpu(rows, samples)
+
+
+def open_reader(tokens: TokenSequence) -> tuple[torch.dtype, _native.TokenRows]:
+    """The number format of the ids of a sequence, and what copies rows of them."""
+    parts = tokens.parts
+    return (torch.uint16 if parts[0].itemsize == 2 else torch.uint32), _native.TokenRows(parts)
+
+
+def batch_on_cpu(rows: Rows, samples: Samples) -> Batch:
+    """The batch in the same place, widened by numpy.
+
+    PyTorch would do it on many threads, which in a thread of our own are others than those of the
+    step, and both kinds would wait for the processor.
+    """
+    inputs, targets = (part.numpy().astype(np.int64) for part in rows.inputs_and_targets())
+    counted = rows.counted.numpy()
+    for row in np.flatnonzero((counted[:, 0] > 0) | (counted[:, 1] < targets.shape[1])):
+        first, end = counted[row]
+        targets[row, :first] = not_a_target
+        targets[row, end:] = not_a_target
+    return Batch(
+        torch.from_numpy(inputs), torch.from_numpy(targets), samples, rows.positions, rows.documents
+    )
+
+
+def batch_on_device(rows: Rows, samples: Samples, *, all_count: bool) -> Batch:
+    """The batch on the device that has the rows, widened there.
+
+    Each operation here keeps the step's own thread from starting one, so there are few.
+    """
+    inputs, targets = (widen(part) for part in rows.inputs_and_targets())
+    if not all_count:
+        places = torch.arange(targets.shape[1], device=targets.device)
+        counts = (places >= rows.counted[:, :1]) & (places < rows.counted[:, 1:])
+        targets.masked_fill_(~counts, not_a_target)
+    return Batch(inputs, targets, samples, rows.positions, rows.documents)
+
+
+def widen(ids: Tensor) -> Int64[Tensor, "batch seq"]:
+    """Ids of 16 or 32 bits without a sign as int64.
+
+    Few operations know the types without a sign on every device, so it goes by those with one.
+    """
+    signed, mask = (torch.int16, 0xFFFF) if ids.dtype == torch.uint16 else (torch.int32, 0xFFFFFFFF)
+    return ids.view(signed).to(torch.int64).bitwise_and_(mask)
+
+
+class Loader:
+    """The batches of a run's steps on its device, made by a thread while earlier steps compute.
+
+    A context manager: the thread ends with the block.
+    """
+
+    def __init__(
+        self,
+        cut: Cut,
+        *,
+        seed: int,
+        batch_size: int,
+        device: torch.device,
+        rank: int = 0,
+        world_size: int = 1,
+        depth: int = 3,
+    ) -> None:
+        """Args:
+        batch_size: sequences of a step, over all ranks.
+        depth: how many batches to have ready at most; changes nothing else.
+
+        Raises:
+            ValueError: if the batch does not divide over the ranks, or a setting is out of range.
+        """
+        if depth < 1:
+            raise ValueError(f"the loader's depth is {depth}; the least is 1, and 3 is plenty")
+        n_rows = len(rows_of_rank(batch_size, rank=rank, world_size=world_size))
+        self.cut = cut
+        self._order: dict[str, Any] = {
+            "seed": seed,
+            "batch_size": batch_size,
+            "n_samples": len(cut),
+            "rank": rank,
+            "world_size": world_size,
+        }
+        self._depth = depth
+        self._lane = _CudaLane(cut, n_rows, device) if device.type == "cuda" else None
+        self._ahead: _Ahead | None = None
+
+    def batch(self, step: int) -> Batch:
+        """The batch of a step; asking for another than the next one makes a new start there.
+
+        Raises:
+            Exception: whatever went wrong while it was made.
+        """
+        if self._ahead is None or self._ahead.step != step:
+            self.close()
+            self._ahead = _Ahead(self._make, step, self._depth)
+        try:
+            batch, ready = self._ahead.take()
+        except BaseException:
+            self.close()
+            raise
+        if ready is not None:
+            _CudaLane.receive(batch, ready)
+        self._ahead.make_another()
+        return batch
+
+    def close(self) -> None:
+        """End the thread. Asking for a batch afterwards begins a new one."""
+        if self._ahead is not None:
+            self._ahead.close()
+            self._ahead = None
+
+    def __enter__(self) -> "Loader":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _make(self, step: int) -> "Made":
+        samples = batch_samples(step=step, **self._order)
+        if self._lane is None:
+            return self.cut.batch(samples), None
+        return self._lane.send(self.cut, samples)
+
+
+Made = tuple[Batch, torch.cuda.Event | None]
+
+
+class _Ahead:
+    """A thread that makes the batches of one step after the other, until enough are waiting."""
+
+    def __init__(self, make: Callable[[int], Made], step: int, depth: int) -> None:
+        self.step = step  # whose batch is the next to be taken
+        self._make = make
+        self._made: SimpleQueue[Made | BaseException] = SimpleQueue()
+        self._room = threading.Semaphore(depth)
+        self._closed = False
+        self._thread = threading.Thread(
+            target=self._work, args=(step,), name="modelwright-loader", daemon=True
+        )
+        self._thread.start()
+
+    def take(self) -> Made:
+        made = self._made.get()
+        if isinstance(made, BaseException):
+            raise made
+        self.step += 1
+        return made
+
+    def make_another(self) -> None:
+        """Let the thread go on; said last, since from then on it takes turns with the caller."""
+        self._room.release()
+
+    def close(self) -> None:
+        self._closed = True
+        self._room.release()
+        self._thread.join()
+
+    def _work(self, step: int) -> None:
+        try:
+            while True:
+                self._room.acquire()
+                if self._closed:
+                    return
+                self._made.put(self._make(step))
+                step += 1
+        except BaseException as error:  # noqa: BLE001  (it is raised where the batch is taken)
+            self._made.put(error)
+
+
+class _CudaLane:
+    """How batches reach a GPU while it computes: pinned memory and a stream of their own."""
+
+    def __init__(self, cut: Cut, n_rows: int, device: torch.device) -> None:
+        # A new thread's current device is the first one, so the device needs its number.
+        index = torch.cuda.current_device() if device.index is None else device.index
+        self._device = torch.device("cuda", index)
+        self._stream = torch.cuda.Stream(self._device)
+        # With two, one is filled while the other is being copied.
+        self._slots = itertools.cycle(
+            [(cut.rows(n_rows, pinned=True), torch.cuda.Event(blocking=True)) for _ in range(2)]
+        )
+
+    def send(self, cut: Cut, samples: Samples) -> Made:
+        """Start the way of these samples; the event comes when they are there."""
+        rows, copied = next(self._slots)
+        copied.synchronize()  # with the copy before, which may still read this memory
+        cut.fill(samples, rows)
+        all_count = rows.all_count()
+        with torch.cuda.stream(self._stream):
+            moved = rows.to(self._device)
+            copied.record(self._stream)
+            batch = batch_on_device(moved, samples, all_count=all_count)
+            ready = torch.cuda.Event()
+            ready.record(self._stream)
+        return batch, ready
+
+    @staticmethod
+    def receive(batch: Batch, ready: torch.cuda.Event) -> None:
+        """Let the current stream work on a batch that another one made."""
+        stream = torch.cuda.current_stream(batch.inputs.device)
+        stream.wait_event(ready)
+        for tensor in batch.tensors():
+            tensor.record_stream(stream)  # its memory stays taken until this stream is done with it

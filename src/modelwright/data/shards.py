@@ -6,9 +6,10 @@ one costs nothing and processes share its pages.
 
 import struct
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +23,80 @@ header_format = struct.Struct(
 header_bytes = 128
 version = 1
 
+folder_kind = "modelwright-data-1"  # in the manifest of a folder of shards
+
+Side = Literal["train", "validation"]
+SIDES: tuple[Side, ...] = ("train", "validation")
+
 Tokens = npt.NDArray[np.uint16 | np.uint32]
+
+
+class ShardWriter:
+    """Writes one shard bit by bit; the file appears whole when it is finished, or not at all.
+
+    Memory holds the document starts, 8 bytes each.
+    """
+
+    def __init__(
+        self, path: Path, dtype: np.dtype, fingerprint: str, *, survives_power_cut: bool = True
+    ) -> None:
+        """Args:
+        dtype: uint16 or uint32.
+        fingerprint: sha256 in hexadecimal of the tokenizer that made the ids.
+        survives_power_cut: as in `file_in_one_piece`.
+        """
+        assert dtype in (np.uint16, np.uint32)
+        self.n_tokens = self.n_documents = 0
+        self._dtype = dtype.newbyteorder("<")
+        self._fingerprint = fingerprint
+        self._starts: list[npt.NDArray[np.int64]] = [np.zeros(1, np.int64)]
+        self._whole = file_in_one_piece(path, survives_power_cut=survives_power_cut)
+        self._file = self._whole.__enter__()
+        self._file.write(b"\0" * header_bytes)
+
+    def add(self, tokens: Tokens, document_ends: npt.NDArray[np.int64]) -> None:
+        """Add tokens.
+
+        Args:
+            tokens: ids; they may go on with the last document and leave another one unfinished.
+            document_ends: index in `tokens` after each document that ends in them.
+        """
+        assert tokens.dtype.itemsize == self._dtype.itemsize
+        self._file.write(np.ascontiguousarray(tokens, self._dtype).data)
+        self._starts.append(document_ends.astype(np.int64) + self.n_tokens)
+        self.n_tokens += len(tokens)
+        self.n_documents += len(document_ends)
+
+    def finish(self) -> None:
+        """Write what is left, the header last, and give the file its name."""
+        starts = np.concatenate(self._starts)
+        assert starts[-1] == self.n_tokens
+        try:
+            self._file.write(b"\0" * (-self.n_tokens * self._dtype.itemsize % 8))
+            self._file.write(starts.astype("<u8").data)
+            self._file.seek(0)
+            header = header_format.pack(
+                magic,
+                version,
+                self._dtype.itemsize,
+                self.n_tokens,
+                self.n_documents,
+                bytes.fromhex(self._fingerprint),
+            )
+            self._file.write(header)
+        except BaseException:
+            self.discard()
+            raise
+        self._whole.__exit__(None, None, None)
+
+    def discard(self) -> None:
+        """Leave nothing behind."""
+        with suppress(_Discarded):
+            self._whole.__exit__(_Discarded, _Discarded(), None)
+
+
+class _Discarded(Exception):
+    """What an unfinished file is told, so that it vanishes."""
 
 
 def write_shard(
@@ -35,14 +109,9 @@ def write_shard(
         document_starts: index of each document's first token, and at the end the token count.
         fingerprint: sha256 in hexadecimal of the tokenizer that made the ids.
     """
-    assert tokens.dtype in (np.uint16, np.uint32)
-    assert document_starts[-1] == len(tokens)
-    with path.open("wb") as file:
-        file.write(
-            _header(tokens.dtype.itemsize, len(tokens), len(document_starts) - 1, fingerprint)
-        )
-        file.write(np.ascontiguousarray(tokens, tokens.dtype.newbyteorder("<")).data)
-        _write_starts(file, tokens.nbytes, document_starts)
+    writer = ShardWriter(path, tokens.dtype, fingerprint)
+    writer.add(tokens, document_starts[1:])
+    writer.finish()
 
 
 def write_shard_parts(
@@ -57,42 +126,20 @@ def write_shard_parts(
     Returns:
         The numbers of tokens and of documents.
     """
-    little = dtype.newbyteorder("<")
-    ends: list[npt.NDArray[np.int64]] = []
-    n_tokens = 0
+    writer = ShardWriter(path, dtype, fingerprint)
     last = end_of_text
-    with file_in_one_piece(path) as file:
-        file.write(b"\0" * header_bytes)
+    try:
         for part in parts:
-            if not len(part):
-                continue
-            file.write(np.ascontiguousarray(part, little).data)
-            ends.append(np.flatnonzero(part == end_of_text) + (n_tokens + 1))
-            n_tokens += len(part)
-            last = int(part[-1])
+            if len(part):
+                writer.add(part, np.flatnonzero(part == end_of_text) + 1)
+                last = int(part[-1])
         if last != end_of_text:
-            file.write(np.array([end_of_text], little).tobytes())
-            n_tokens += 1
-            ends.append(np.array([n_tokens], np.int64))
-        starts = np.concatenate([np.zeros(1, np.int64), *ends])
-        _write_starts(file, n_tokens * little.itemsize, starts)
-        file.seek(0)
-        file.write(_header(little.itemsize, n_tokens, len(starts) - 1, fingerprint))
-    return n_tokens, len(starts) - 1
-
-
-def _header(token_bytes: int, n_tokens: int, n_documents: int, fingerprint: str) -> bytes:
-    header = header_format.pack(
-        magic, version, token_bytes, n_tokens, n_documents, bytes.fromhex(fingerprint)
-    )
-    return header.ljust(header_bytes, b"\0")
-
-
-def _write_starts(
-    file: BinaryIO, n_bytes_before: int, document_starts: npt.NDArray[np.int64]
-) -> None:
-    file.write(b"\0" * (-n_bytes_before % 8))
-    file.write(document_starts.astype("<u8").tobytes())
+            writer.add(np.array([end_of_text], dtype), np.ones(1, np.int64))
+    except BaseException:
+        writer.discard()
+        raise
+    writer.finish()
+    return writer.n_tokens, writer.n_documents
 
 
 @dataclass(frozen=True)
@@ -146,9 +193,25 @@ class TokenSequence:
     def __init__(self, shards: Sequence[Shard]) -> None:
         self._tokens = [shard.tokens for shard in shards]
         self._ends = np.cumsum([len(tokens) for tokens in self._tokens])
+        self._document_starts = [shard.document_starts for shard in shards]
+
+    @property
+    def parts(self) -> Sequence[Tokens]:
+        """The tokens of each shard, as they are mapped."""
+        return self._tokens
 
     def __len__(self) -> int:
         return int(self._ends[-1]) if len(self._ends) else 0
+
+    @property
+    def document_starts(self) -> npt.NDArray[np.int64]:
+        """Index of each document's first token, and at the end the token count; made anew."""
+        firsts = [0, *self._ends[:-1].tolist()]
+        starts = [
+            own[:-1].astype(np.int64) + first
+            for own, first in zip(self._document_starts, firsts, strict=False)
+        ]
+        return np.concatenate([*starts, np.array([len(self)], np.int64)])
 
     def read(self, start: int, stop: int) -> npt.NDArray[np.int64]:
         """Tokens `start` up to `stop`, copied; a read may cross from one shard to the next."""

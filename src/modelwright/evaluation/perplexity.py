@@ -37,20 +37,24 @@ class Surprise:
 def validation_loss(
     model: Transformer, chunks: Chunks, *, max_tokens: int, batch_size: int
 ) -> Surprise:
-    """The mean loss over the first `max_tokens` tokens: the same ones each time.
+    """The mean loss over the first tokens: the same ones each time.
 
     Args:
+        max_tokens: how many, rounded down to whole samples, of which at least one is read; 0 reads
+            all there are.
         batch_size: sequences at once; changes the speed, not the answer.
     """
-    n_samples = min(len(chunks), max(1, max_tokens // chunks.context))
+    n_samples = len(chunks)
+    if max_tokens:
+        n_samples = min(n_samples, max(1, max_tokens // chunks.context))
     device = next(model.parameters()).device
     was_training = model.training
     model.eval()
     total, n_tokens = 0.0, 0
     for first in range(0, n_samples, batch_size):
         samples = np.arange(first, min(first + batch_size, n_samples))
-        inputs, targets = chunks.batch(samples)
-        total += next_token_loss(model, inputs.to(device), targets.to(device)).item()
-        n_tokens += int((targets != not_a_target).sum())
+        batch = chunks.batch(samples)
+        total += next_token_loss(model, batch.inputs.to(device), batch.targets.to(device)).item()
+        n_tokens += int((batch.targets != not_a_target).sum())
     model.train(was_training)
     return Surprise(total / n_tokens, n_tokens)

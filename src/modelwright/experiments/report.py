@@ -2,10 +2,12 @@
 
 import html
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from modelwright.experiments import plots
+from modelwright.experiments.data_plots import document_lengths_plot
 from modelwright.runtime.files import write_atomically
 from modelwright.training.metrics import config_file, facts_file, read_metrics
 
@@ -37,17 +39,32 @@ def page(name: str, records: list[dict[str, Any]], facts: dict[str, Any], config
         _samples(records),
         f"<section><h2>Along the way</h2><div class='three'>{plots.learning_rate_plot(records)}"
         f"{plots.gradient_norm_plot(records)}{plots.speed_plot(records)}</div></section>",
+        _text(facts),
         f"<section><h2>Parameters</h2>{_parameters(facts['parameters'])}</section>",
         "<section><h2>Config</h2><p>Training with this file again repeats the run.</p>"
         f"<pre>{html.escape(config)}</pre></section>",
     ]
+    return html_page(name, sections)
+
+
+def html_page(title: str, sections: Sequence[str]) -> str:
+    """A whole page out of its sections, in the look of every report."""
     return (
         "<!doctype html>\n<html lang='en'><head><meta charset='utf-8'>"
         "<meta name='viewport' content='width=device-width, initial-scale=1'>"
         "<link rel='icon' href='data:,'>"
-        f"<title>{html.escape(name)} · modelwright</title><style>{css}</style></head>"
+        f"<title>{html.escape(title)} · modelwright</title><style>{css}</style></head>"
         f"<body><main>{''.join(sections)}</main></body></html>\n"
     )
+
+
+def figure_cells(figures: Sequence[tuple[str, str]]) -> str:
+    """Large figures, each with what it is below it."""
+    cells = "".join(
+        f"<div><b>{html.escape(value)}</b><span>{html.escape(label)}</span></div>"
+        for value, label in figures
+    )
+    return f"<div class='figures'>{cells}</div>"
 
 
 def human_seconds(seconds: float) -> str:
@@ -82,14 +99,10 @@ def _summary(records: list[dict[str, Any]], facts: dict[str, Any]) -> str:
         (human_seconds(last["seconds"]), f"of training, {last['step']:,} steps"),
         (human_count(last["n_tokens"] / last["seconds"]), "tokens per second"),
     ]
-    cells = "".join(
-        f"<div><b>{html.escape(value)}</b><span>{html.escape(label)}</span></div>"
-        for value, label in figures
-    )
     place = (
         f"{where} · {facts['precision']} · torch {machine['torch']} · started {facts['started']}"
     )
-    return f"<p>{html.escape(place)}</p><div class='figures'>{cells}</div>"
+    return f"<p>{html.escape(place)}</p>{figure_cells(figures)}"
 
 
 def _samples(records: list[dict[str, Any]]) -> str:
@@ -110,6 +123,19 @@ def _samples(records: list[dict[str, Any]]) -> str:
     return (
         f"<section><h2>What it writes after {told[-1]['step']:,} steps</h2>{texts(told[-1])}"
         f"<h3>How it learned to</h3>{earlier}</section>"
+    )
+
+
+def _text(facts: dict[str, Any]) -> str:
+    """How long the training documents are; nothing for a run that did not record it."""
+    histogram = facts.get("document_lengths")
+    if not histogram:
+        return ""
+    n_documents, n_tokens = sum(histogram["n_documents"]), sum(histogram["n_tokens"])
+    return (
+        f"<section><h2>Text</h2><p>{n_documents:,} documents to learn from, "
+        f"{n_tokens / n_documents:,.0f} tokens long in the mean.</p>"
+        f"{document_lengths_plot(histogram)}</section>"
     )
 
 
@@ -146,5 +172,6 @@ table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { text-align: right; padding: .2rem .9rem; border-bottom: 1px solid #e4e7eb; }
 th:first-child, td:first-child { text-align: left; padding-left: 0; }
 tr:last-child td { font-weight: 600; border: 0; }
+.plain tr:last-child td { font-weight: inherit; }
 pre { overflow-x: auto; font-size: .85rem; margin: .4rem 0 0; }
 """

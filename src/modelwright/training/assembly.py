@@ -22,8 +22,10 @@ from modelwright.checkpoint.resume import (
     newest_checkpoint,
 )
 from modelwright.config.loading import load_settings, to_toml
-from modelwright.data.building import Data, build_data, open_data, require_same_settings
-from modelwright.data.loader import Chunks
+from modelwright.data.building import build_data
+from modelwright.data.folder import Data, open_data, require_same_settings
+from modelwright.data.inspection import training_histogram
+from modelwright.data.loader import Chunks, Loader
 from modelwright.model.attention import AttentionKind
 from modelwright.model.config import ModelConfig
 from modelwright.model.initialise import initialise
@@ -125,7 +127,7 @@ def prepare(config: RunConfig, on_progress: Listener = nobody) -> Prepared:
     folder = Path(config.data.folder)
     device = choose_device(config.training.device)
     if folder.exists():
-        data = open_data(folder)
+        data = open_data(folder, on_progress)
         require_same_settings(data, config.data, config.tokenizer)
     else:
         data = build_data(config.data, config.tokenizer, on_progress)
@@ -167,15 +169,26 @@ def choose_attention(config: RunConfig, device: torch.device, dtype: torch.dtype
     return "plain" if is_cpu_bf16 and config.model.context <= longest_for_plain else "fused"
 
 
+def make_loader(prepared: Prepared) -> Loader:
+    """What gives the run its batches, on the device of its model."""
+    return Loader(
+        prepared.chunks,
+        seed=prepared.config.seed,
+        batch_size=prepared.config.batch_size,
+        device=next(prepared.model.parameters()).device,
+    )
+
+
 def measure_step_seconds(prepared: Prepared, *, n_steps: int = 25) -> float:
     """The median time of a step on this machine, found with a copy that is thrown away."""
     device = next(prepared.model.parameters()).device
     model = make_model(prepared.config, prepared.data.tokenizer, device)
     state = TrainingState(model, make_optimizer(model, prepared.config.optimizer))
     seconds = [0.0]
-    for _ in range(n_steps + 1):  # the first one also warms the machine up
-        take_step(state, prepared.config, prepared.chunks)
-        seconds.append(state.seconds)
+    with make_loader(prepared) as loader:
+        for _ in range(n_steps + 1):  # the first one also warms the machine up
+            take_step(state, prepared.config, loader)
+            seconds.append(state.seconds)
     steps = [after - before for before, after in itertools.pairwise(seconds[1:])]
     return statistics.median(steps)
 
@@ -209,6 +222,7 @@ def run_facts(prepared: Prepared) -> dict[str, Any]:
         "n_tokens": config.n_tokens,
         "epochs": config.n_tokens / len(data.train),
         "data": data.facts["splits"],
+        "document_lengths": training_histogram(data.folder),
         "n_vocab": data.tokenizer.n_vocab,
         "tokenizer": data.tokenizer.fingerprint,
     }
@@ -252,11 +266,11 @@ def _run(
         ),
         Sample(config.samples, data.tokenizer, seed=config.seed, tell=on_sample),
     ]
-    with stop_on_signals() as stop:
+    with stop_on_signals() as stop, make_loader(prepared) as loader:
         run_loop(
             state,
             config,
-            prepared.chunks,
+            loader,
             actions=actions,
             save=Save(config, data.tokenizer, run_folder),
             record=lambda metrics: append_metrics(run_folder, metrics),

@@ -3,7 +3,7 @@
 from typing import Literal
 
 from modelwright.config.schema import settings
-from modelwright.data.building import DataConfig
+from modelwright.data.config import DataConfig
 from modelwright.generation.config import SamplingConfig
 from modelwright.model.config import ModelConfig
 from modelwright.runtime.device import DeviceChoice, PrecisionChoice
@@ -42,12 +42,15 @@ class EvaluationConfig:
     every_steps: int = 50
     """Steps from one measurement to the next; the first and the last step are always measured."""
     n_tokens: int = 32_768
-    """Validation tokens that each measurement reads, always the same ones."""
+    """Validation tokens that each measurement reads, always the first ones; 0 reads all."""
 
     def __post_init__(self) -> None:
-        for name in ("every_steps", "n_tokens"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"evaluation.{name} is {getattr(self, name)}; the least is 1")
+        if self.every_steps < 1:
+            raise ValueError(f"evaluation.every_steps is {self.every_steps}; the least is 1")
+        if self.n_tokens < 0:
+            raise ValueError(
+                f"evaluation.n_tokens is {self.n_tokens}; the least is 1, and 0 reads all there are"
+            )
 
 
 @settings

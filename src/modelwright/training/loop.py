@@ -7,8 +7,7 @@ from typing import Any, Protocol
 
 import torch
 
-from modelwright.data.loader import Chunks
-from modelwright.data.sampler import batch_samples
+from modelwright.data.loader import Loader
 from modelwright.model.transformer import Transformer
 from modelwright.runtime.interrupts import StopRequest
 from modelwright.runtime.progress import Listener, Progress
@@ -50,7 +49,7 @@ class Interrupted(Exception):
 def run_loop(
     state: TrainingState,
     config: RunConfig,
-    chunks: Chunks,
+    loader: Loader,
     *,
     actions: Sequence[Action],
     save: Action,
@@ -69,7 +68,7 @@ def run_loop(
     if state.step == 0:
         record({"step": 0} | _results(actions, state, n_steps))
     while state.step < n_steps:
-        metrics = take_step(state, config, chunks)
+        metrics = take_step(state, config, loader)
         metrics |= _results(actions, state, n_steps)
         record(metrics)  # before the save, so that a checkpoint's lines are always there
         _results([save], state, n_steps)
@@ -82,20 +81,18 @@ def run_loop(
             raise Interrupted(state.step, stop.signal_number)
 
 
-def take_step(state: TrainingState, config: RunConfig, chunks: Chunks) -> dict[str, Any]:
+def take_step(state: TrainingState, config: RunConfig, loader: Loader) -> dict[str, Any]:
     """Take one step and return its metrics."""
     began = time.perf_counter()
-    samples = batch_samples(
-        seed=config.seed, step=state.step, batch_size=config.batch_size, n_samples=len(chunks)
-    )
-    device = next(state.model.parameters()).device
-    inputs, targets = chunks.batch(samples)
+    batch = loader.batch(state.step)
+    data_seconds = time.perf_counter() - began
+    assert batch.documents is None  # the model attends over whole rows
     rate = learning_rate(config.schedule, step=state.step, n_steps=config.training.n_steps)
     result = training_step(
         state.model,
         state.optimizer,
-        inputs.to(device),
-        targets.to(device),
+        batch.inputs,
+        batch.targets,
         learning_rate=rate,
         clip_norm=config.optimizer.clip_norm,
         micro_batch=config.training.micro_batch,
@@ -116,6 +113,7 @@ def take_step(state: TrainingState, config: RunConfig, chunks: Chunks) -> dict[s
         "gradient_norm": gradient_norm,
         "n_tokens": state.step * config.training.batch_tokens,
         "seconds": round(state.seconds, 3),
+        "data_seconds": round(data_seconds, 6),
         "tokens_per_second": round(config.training.batch_tokens / seconds, 1),
     }
 

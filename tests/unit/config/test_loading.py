@@ -151,3 +151,47 @@ def test_settings_cannot_be_changed_after_they_are_made():
 
 def test_a_whole_number_serves_where_a_number_is_wanted():
     assert check(RunConfig, {"schedule": {"peak_lr": 1}}).schedule.peak_lr == 1
+
+
+mixture = """
+[[data.source]]
+path = "a.txt"
+weight = 2.0
+
+[[data.source]]
+path = "b/*.jsonl"
+text_field = "body"
+"""
+
+
+def test_a_list_of_sections_is_read_and_written(tmp_path: Path):
+    recipe = tmp_path / "mixture.toml"
+    recipe.write_text(mixture)
+    config = load_settings(RunConfig, recipe).config
+    assert [source.weight for source in config.data.sources] == [2.0, 1.0]
+    assert [source.text_field for source in config.data.sources] == [None, "body"]
+    recipe.write_text(to_toml(config))
+    assert load_settings(RunConfig, recipe).config == config
+    assert load_settings(RunConfig, recipe, ["data.source=c.txt"]).config.data.source == "c.txt"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "message"),
+    [
+        (
+            "weight",
+            "wieght",
+            r"line 2: unknown setting data.source\[0\].wieght; did you mean data.source.weight\?",
+        ),
+        ("weight = 2.0", 'weight = "2"', "line 2: .*weight is .*, but it is a number"),
+        ("weight = 2.0", "weight = 0.0", "data.source.weight is 0.0 for a.txt; choose a number"),
+        ('path = "a.txt"', "", "line 2: .*path is missing; it is text"),
+    ],
+)
+def test_a_mistake_in_a_list_of_sections_is_told_with_its_place(
+    tmp_path: Path, before: str, after: str, message: str
+):
+    recipe = tmp_path / "mixture.toml"
+    recipe.write_text(mixture.replace(before, after))
+    with pytest.raises(ValueError, match=message):
+        load_settings(RunConfig, recipe)

@@ -60,3 +60,9 @@ def test_measuring_leaves_the_model_in_the_mode_it_was_in():
     model = small.model().train()
     validation_loss(model, chunks(), max_tokens=20, batch_size=2)
     assert model.training
+
+
+def test_a_limit_of_zero_reads_all():
+    everything = validation_loss(small.model(), chunks(95), max_tokens=10_000, batch_size=4)
+    assert validation_loss(small.model(), chunks(95), max_tokens=0, batch_size=4) == everything
+    assert everything.n_tokens == 94
