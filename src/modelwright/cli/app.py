@@ -3,9 +3,10 @@
 import signal
 import sys
 import traceback
+import warnings
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import typer
 from typer.exceptions import TyperException
@@ -18,6 +19,8 @@ exit_codes = (
     "Exit codes: 0 done · 1 a fault of the program · 2 something you can mend · 130 stopped by "
     "Ctrl-C · 143 by SIGTERM; a stopped run is saved and goes on with train --resume."
 )
+
+plain_warning = warnings.formatwarning
 
 welcome = """From raw text to a language model that is trained, measured and served.
 
@@ -60,6 +63,7 @@ def options(
 def main() -> None:
     """Run the command line; the process ends with one of the exit codes above."""
     wait_politely()
+    warnings.formatwarning = in_one_line
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, end_cleanly)
     try:
@@ -79,6 +83,13 @@ def main() -> None:
             sys.exit(1)
         print(f"error: {message_of(error)}", file=sys.stderr)
         sys.exit(2)
+
+
+def in_one_line(message: Warning | str, category: type[Warning], *place: Any) -> str:
+    """A warning of our own as a sentence; that of a library as Python has it, with its place."""
+    if Path(place[0]).is_relative_to(Path(modelwright.__file__).parent):
+        return f"note: {message}\n"
+    return plain_warning(message, category, *place)
 
 
 def end_cleanly(number: int, _: FrameType | None) -> NoReturn:

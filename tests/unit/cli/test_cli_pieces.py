@@ -4,10 +4,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import modelwright
 import small
 from modelwright.cli.app import is_for_the_user, message_of
 from modelwright.cli.demo import first_free, steps_for, with_steps
-from modelwright.cli.display import amount
+from modelwright.cli.display import amount, time_left
 from modelwright.cli.train import run_name, shortened
 from modelwright.model.config import ModelConfig
 from modelwright.runtime.progress import Progress
@@ -81,3 +82,21 @@ def test_amounts_are_in_units_for_people():
     assert amount(Progress(phase="", done=1500, total=None, unit="steps")) == "1,500 steps"
     counted = Progress(phase="", done=2_000_000, total=None, unit="bytes", rate=3.5e8)
     assert amount(counted) == "2.0 MB, 350 MB/s"
+
+
+def test_a_warning_of_our_own_is_a_sentence_and_others_keep_their_place():
+    from modelwright.cli.app import in_one_line
+
+    ours = str(Path(modelwright.__file__).parent / "data" / "hub.py")
+    assert in_one_line("half is left out", UserWarning, ours, 7) == "note: half is left out\n"
+    theirs = in_one_line("old", DeprecationWarning, "/elsewhere/library.py", 7, "call()")
+    assert theirs.startswith("/elsewhere/library.py:7: DeprecationWarning: old")
+
+
+def test_the_time_left_follows_from_the_rate():
+    def left(done: int, total: int | None, rate: float | None) -> str:
+        return time_left(Progress(phase="", done=done, total=total, unit="bytes", rate=rate))
+
+    assert left(100, 1000, 10) == "1:30 left"
+    assert left(0, 40_000, 10) == "1:06:40 left"
+    assert left(0, None, 10) == left(0, 10, None) == left(10, 10, 5) == ""
