@@ -1,5 +1,6 @@
 """Building data as a person meets it: real processes that are killed, stopped and starved."""
 
+import hashlib
 import io
 import json
 import os
@@ -221,6 +222,37 @@ def test_a_dataset_of_the_hub_gives_the_same_bytes_as_its_files(tmp_path: Path):
     assert shards[0] == shards[1] == shards[2]
     assert len(list((tmp_path / "downloads").rglob("*.parquet"))) == 3
     assert not list((tmp_path / "hub").rglob("*.parquet"))
+
+
+def test_what_was_fetched_stays_when_the_hub_fails(tmp_path: Path):
+    some = texts(240)
+    files: dict[str, bytes] = {}
+    for name, part in (("a", some[:120]), ("b", some[120:])):
+        file = io.BytesIO()
+        pq.write_table(pa.table({"text": part}), file)
+        files[f"{name}.parquet"] = file.getvalue()
+    with fake_hub() as hub:
+        hub.commit("some/stories", files)
+        hub.faults.statuses = [200] + [404] * 10
+
+        def run() -> subprocess.CompletedProcess[str]:
+            return subprocess.run(
+                [*command, "--source", "hub:some/stories", "--out", "d"],
+                cwd=tmp_path,
+                capture_output=True,
+                text=True,
+                timeout=60,
+                env=os.environ | {"HF_ENDPOINT": hub.endpoint},
+            )
+
+        failed = run()
+        assert failed.returncode == 2, failed.stderr
+        assert "what is finished is kept in" in failed.stderr
+        hub.faults.statuses = []
+        before = len(hub.fetched())
+        assert run().returncode == 0
+        (fetched,) = hub.fetched()[before:]
+        assert hashlib.sha256(files["b.parquet"]).hexdigest() in fetched
 
 
 def test_a_hub_build_that_was_stopped_goes_on_with_the_commit_it_began_with(tmp_path: Path):

@@ -55,7 +55,7 @@ from modelwright.runtime.files import (
 )
 from modelwright.runtime.manifest import write_manifest
 from modelwright.runtime.progress import Listener, Progress, nobody
-from modelwright.runtime.workers import Engine, EngineName, choose_engine
+from modelwright.runtime.workers import Engine, EngineName, Report, choose_engine
 from modelwright.tokenizer.config import TokenizerConfig
 from modelwright.tokenizer.tokenizer import Tokenizer
 from modelwright.tokenizer.training import TrainingProgress, train_tokenizer
@@ -81,7 +81,8 @@ def build_data(
     for, and what training a tokenizer takes.
 
     Args:
-        n_workers: processes that share the work; None for one for each processor.
+        n_workers: threads, or for much text processes, that share the work; None for one for each
+            processor.
         engine: "processes" on this machine, or "ray" for a Ray cluster.
 
     Raises:
@@ -115,11 +116,17 @@ def _work_folder(work: Path) -> Iterator[Path]:
         try:
             yield work
         except BaseException as error:
-            if not any((work / "parts").glob("*.json")) and not (work / shards_file).exists():
+            if not _holds_something(work):
                 shutil.rmtree(work, ignore_errors=True)
             if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise OSError(_disk_is_full(work)) from error
             raise
+
+
+def _holds_something(work: Path) -> bool:
+    """Whether there is something that a build which goes on need not do again."""
+    parts, downloads = (work / "parts").glob("*.json"), (work / "downloads").rglob("*")
+    return any(parts) or any(map(Path.is_file, downloads)) or (work / shards_file).exists()
 
 
 def _disk_is_full(work: Path) -> str:
@@ -181,7 +188,7 @@ class _Build:
         tasks = divide(inputs, [source.weight for source in config.sources])
         selection = Selection.of(config, by_hash=True)
         job = Job(work, tuple(inputs), selection, keeps_downloads=config.downloads is not None)
-        n_documents = _count_documents(job, tasks, fewest_for_hashing)
+        n_documents = _count_documents(job, tasks, fewest_for_hashing, on_progress)
         if n_documents == 0:
             names = ", ".join(source.path for source in config.sources)
             raise ValueError(f"there is no text in {names}; choose one with words in it")
@@ -240,9 +247,10 @@ class _Build:
 
     def _training_texts(self, tasks: Sequence[Task], n_bytes: int) -> Iterator[bytes]:
         """The training side of some tasks, up to a number of bytes."""
+        report = _telling_of_fetching(self.on_progress)
         for task in tasks:
             is_first = first_of_duplicates(self.job, task)
-            for documents in documents_of(self.job, task):
+            for documents in documents_of(self.job, task, report):
                 chosen = choose(
                     documents,
                     self.job.selection,
@@ -368,13 +376,27 @@ def _remove_passing(work: Path) -> None:
         (work / name).unlink(missing_ok=True)
 
 
-def _count_documents(job: Job, tasks: Sequence[Task], enough: int) -> int:
+def _telling_of_fetching(on_progress: Listener) -> Report:
+    """What adds up how much has come from the hub, and tells."""
+    fetched = 0
+
+    def report(n_bytes: int) -> None:
+        nonlocal fetched
+        fetched += n_bytes
+        if n_bytes:
+            on_progress(Progress(phase="fetching", done=fetched, total=None, unit="bytes"))
+
+    return report
+
+
+def _count_documents(job: Job, tasks: Sequence[Task], enough: int, on_progress: Listener) -> int:
     """How many documents there are that hold more than white space, or enough."""
+    report = _telling_of_fetching(on_progress)
     n_documents = 0
     for task in tasks:
         if task.repetition > 0:
             continue
-        for documents in documents_of(job, task):
+        for documents in documents_of(job, task, report):
             n_documents += sum(not text.isspace() for text in documents if text)
             if n_documents >= enough:
                 return n_documents
