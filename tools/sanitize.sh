@@ -2,7 +2,7 @@
 # Runs tests against a compiled core that checks itself: tools/sanitize.sh [PYTEST ARGUMENTS...]
 #
 # Builds the core with the address and undefined-behaviour sanitizers beside a copy of the Python
-# files, so that the installed package stays as it is, and runs the tokenizer's tests on that copy.
+# files, so that the installed package stays as it is, and runs the tests of the core on that copy.
 # Needs GCC and what the package is built with. SANITIZE_BUILD names the folder; PYTHON the Python.
 set -euo pipefail
 
@@ -15,6 +15,9 @@ tests=("$@")
   "$root/tests/unit/tokenizer"
   "$root/tests/property/test_tokenizer_properties.py"
   "$root/tests/property/test_tokenizer_streams.py"
+  "$root/tests/property/test_packing.py"
+  "$root/tests/property/test_order.py"
+  "$root/tests/unit/data/test_loader.py"
 )
 
 nanobind=$("$python" -m nanobind --cmake_dir)
