@@ -62,8 +62,8 @@ def train(
     """Train a tokenizer on text and write it in Hugging Face's format."""
     from typing import cast
 
-    from modelwright.data.building import tokenizer_progress
     from modelwright.data.config import DataConfig
+    from modelwright.data.progress import tokenizer_progress
     from modelwright.data.sources import told_stories
     from modelwright.runtime.files import require_writable, write_atomically
     from modelwright.tokenizer.config import TokenizerConfig

@@ -11,7 +11,6 @@ import dataclasses
 import errno
 import json
 import shutil
-import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
@@ -27,6 +26,7 @@ from modelwright.data.assembly import file_name as shards_file
 from modelwright.data.config import DataConfig
 from modelwright.data.folder import Data, open_data, settings_that_matter
 from modelwright.data.hub import HubFile
+from modelwright.data.progress import ByteCount, telling_of_fetching, tokenizer_progress
 from modelwright.data.selecting import Selection, choose, fewest_for_hashing, first_of_equals
 from modelwright.data.shards import SIDES, Side, folder_kind
 from modelwright.data.sources import find_inputs, hub_listing
@@ -54,8 +54,8 @@ from modelwright.runtime.files import (
     write_atomically,
 )
 from modelwright.runtime.manifest import write_manifest
-from modelwright.runtime.progress import Listener, Progress, nobody
-from modelwright.runtime.workers import Engine, EngineName, Report, choose_engine
+from modelwright.runtime.progress import Listener, nobody
+from modelwright.runtime.workers import Engine, EngineName, choose_engine
 from modelwright.tokenizer.config import TokenizerConfig
 from modelwright.tokenizer.tokenizer import Tokenizer
 from modelwright.tokenizer.training import TrainingProgress, train_tokenizer
@@ -223,7 +223,7 @@ class _Build:
         if all(firsts_path(work, task).exists() for task in tasks):
             return
         missing = [task for task in tasks if not hashes_path(work, task).exists()]
-        progress = _Counter("looking for duplicates", tasks, missing, self.on_progress)
+        progress = ByteCount("looking for duplicates", tasks, missing, self.on_progress)
         with closing(engine.run(hash_task, self.job, missing, progress.add_fetched)) as results:
             for task in results:
                 progress.add(task)
@@ -247,7 +247,7 @@ class _Build:
 
     def _training_texts(self, tasks: Sequence[Task], n_bytes: int) -> Iterator[bytes]:
         """The training side of some tasks, up to a number of bytes."""
-        report = _telling_of_fetching(self.on_progress)
+        report = telling_of_fetching(self.on_progress)
         for task in tasks:
             is_first = first_of_duplicates(self.job, task)
             for documents in documents_of(self.job, task, report):
@@ -270,7 +270,7 @@ class _Build:
         for task in self.tasks:
             forget_damaged(work, task.index, assembly.sides_that_need(task.index))
         missing = [task for task in self.tasks if not finished_path(work, task.index).exists()]
-        progress = _Counter("cutting text into tokens", self.tasks, missing, self.on_progress)
+        progress = ByteCount("cutting text into tokens", self.tasks, missing, self.on_progress)
         job = replace(self.job, fingerprint=tokenizer.fingerprint)
         n_tokens = 0
         self._assemble(assembly)
@@ -313,47 +313,6 @@ class _Build:
         return {reason: count for reason, count in sorted(total.items()) if count}
 
 
-class _Counter:
-    """Tells how far a phase is, in bytes of the files on disk."""
-
-    def __init__(
-        self, phase: str, tasks: Sequence[Task], missing: Sequence[Task], on_progress: Listener
-    ) -> None:
-        self.phase, self.on_progress = phase, on_progress
-        self.total = sum(task.n_bytes for task in tasks)
-        self.done = self.before = self.total - sum(task.n_bytes for task in missing)
-        self.began = time.monotonic()
-        self.fetched = 0
-        self.note = ""
-        self._tell()
-
-    def add(self, task: Task, note: str = "") -> None:
-        """A task has been done."""
-        self.done += task.n_bytes
-        self.note = note
-        self._tell()
-
-    def add_fetched(self, n_bytes: int) -> None:
-        """So much has come from the hub."""
-        if n_bytes:
-            self.fetched += n_bytes
-            self._tell()
-
-    def _tell(self) -> None:
-        fetched = f"{self.fetched / 1e6:,.0f} MB fetched" if self.fetched else ""
-        seconds = time.monotonic() - self.began
-        self.on_progress(
-            Progress(
-                phase=self.phase,
-                done=self.done,
-                total=self.total,
-                unit="bytes",
-                note=", ".join(filter(None, [self.note, fetched])),
-                rate=(self.done - self.before) / seconds if self.done > self.before else None,
-            )
-        )
-
-
 def _read_plan(work: Path) -> dict[str, Any]:
     with suppress(FileNotFoundError, ValueError):
         return json.loads((work / plan_file).read_text())
@@ -376,22 +335,9 @@ def _remove_passing(work: Path) -> None:
         (work / name).unlink(missing_ok=True)
 
 
-def _telling_of_fetching(on_progress: Listener) -> Report:
-    """What adds up how much has come from the hub, and tells."""
-    fetched = 0
-
-    def report(n_bytes: int) -> None:
-        nonlocal fetched
-        fetched += n_bytes
-        if n_bytes:
-            on_progress(Progress(phase="fetching", done=fetched, total=None, unit="bytes"))
-
-    return report
-
-
 def _count_documents(job: Job, tasks: Sequence[Task], enough: int, on_progress: Listener) -> int:
     """How many documents there are that hold more than white space, or enough."""
-    report = _telling_of_fetching(on_progress)
+    report = telling_of_fetching(on_progress)
     n_documents = 0
     for task in tasks:
         if task.repetition > 0:
@@ -452,23 +398,4 @@ def _make_tokenizer(
         vocab_size=config.vocab_size,
         pattern=config.split_pattern,
         on_progress=tell,
-    )
-
-
-def tokenizer_progress(progress: TrainingProgress, n_bytes: float | None) -> Progress:
-    """A tokenizer's progress in the terms that every listener knows."""
-    if progress.phase == "counting":
-        return Progress(
-            phase="reading text",
-            done=progress.n_bytes,
-            total=n_bytes,
-            unit="bytes",
-            rate=progress.rate,
-        )
-    return Progress(
-        phase="training the tokenizer",
-        done=progress.n_merges,
-        total=progress.n_merges_wanted,
-        unit="merges",
-        rate=progress.rate,
     )
