@@ -22,8 +22,7 @@ from modelwright.data.shards import (
     header_bytes,
     open_shard,
 )
-from modelwright.runtime.manifest import file_name as manifest_name
-from modelwright.runtime.manifest import read_manifest
+from modelwright.runtime.manifest import read_manifest, require_file
 from modelwright.tokenizer.tokenizer import END_OF_TEXT, Tokenizer
 
 if TYPE_CHECKING:
@@ -296,14 +295,6 @@ def read_data_manifest(folder: Path) -> dict[str, Any]:
     if not folder.is_dir():
         raise FileNotFoundError(f"there is no folder at {folder}")
     return read_manifest(folder, folder_kind)
-
-
-def require_file(folder: Path, name: str) -> None:
-    """Refuse a file of the manifest that is missing or outside the folder."""
-    if Path(name).is_absolute() or ".." in Path(name).parts:
-        raise ValueError(f"{folder / manifest_name} names {name!r}, which is outside its folder")
-    if not (folder / name).is_file():
-        raise ValueError(f"{folder / name} is missing, though {manifest_name} lists it")
 
 
 def require_tokenizer_of(shard: Shard, tokenizer: Tokenizer, folder: Path | None) -> None:

@@ -17,12 +17,12 @@ from typing import Any
 from modelwright.data.inspection import (
     check_shard,
     read_data_manifest,
-    require_file,
     require_tokenizer_of,
     side_of,
 )
 from modelwright.data.shards import open_shard
 from modelwright.runtime.manifest import file_name as manifest_name
+from modelwright.runtime.manifest import require_file
 from modelwright.runtime.progress import Listener, Progress, nobody
 from modelwright.tokenizer.tokenizer import Tokenizer
 

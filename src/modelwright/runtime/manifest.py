@@ -63,11 +63,7 @@ def verify_files(folder: Path, manifest: Mapping[str, Any]) -> None:
     """
     paths: list[Path] = []
     for name, expected in manifest["files"].items():
-        if Path(name).is_absolute() or ".." in Path(name).parts:
-            raise ValueError(f"{folder / file_name} names {name!r}, which is outside its folder")
-        path = folder / name
-        if not path.is_file():
-            raise ValueError(f"{path} is missing, though {file_name} lists it")
+        path = require_file(folder, name)
         n_bytes = path.stat().st_size
         if n_bytes != expected["n_bytes"]:
             raise ValueError(
@@ -83,6 +79,20 @@ def verify_files(folder: Path, manifest: Mapping[str, Any]) -> None:
                 f"{path} does not match its sha256 in {file_name}; it was altered or the disk "
                 "failed, so make it anew"
             )
+
+
+def require_file(folder: Path, name: str) -> Path:
+    """The path of a file that a manifest lists.
+
+    Raises:
+        ValueError: if it is missing, or outside the folder.
+    """
+    if Path(name).is_absolute() or ".." in Path(name).parts:
+        raise ValueError(f"{folder / file_name} names {name!r}, which is outside its folder")
+    path = folder / name
+    if not path.is_file():
+        raise ValueError(f"{path} is missing, though {file_name} lists it")
+    return path
 
 
 def hashes_of(paths: Sequence[Path]) -> Iterator[str]:
