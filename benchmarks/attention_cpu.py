@@ -1,9 +1,9 @@
-"""The two kinds of attention on this CPU, forward and backward, as a ratio.
+"""The kinds of attention on one core of this CPU, forward and backward.
 
     python benchmarks/attention_cpu.py
 
-"fused" is PyTorch's scaled_dot_product_attention, "plain" the equation written out. The last column
-is what `training.attention = "auto"` builds on: above 1, plain is the faster one.
+"flash" is PyTorch's scaled_dot_product_attention, "plain" the equation written out, "striped"
+leaves out most of what is hidden. The last column is what `training.attention = "auto"` builds on.
 """
 
 import statistics
@@ -17,11 +17,13 @@ wait_politely()
 
 import torch  # noqa: E402
 
-from modelwright.model.attention import Attend, attention_kinds  # noqa: E402
+from modelwright.model.attention import Attend, make_attend  # noqa: E402
+from modelwright.model.config import AttentionKind  # noqa: E402
 from modelwright.runtime.device import describe_machine  # noqa: E402
 
 n_repeats = 9
-shapes = [(8, 3, 256, 64), (16, 4, 256, 64), (32, 4, 128, 64), (4, 12, 1024, 64)]
+kinds: tuple[AttentionKind, ...] = ("plain", "flash", "striped")
+shapes = [(2, 4, 256, 32), (2, 4, 256, 64), (4, 4, 128, 64), (1, 6, 512, 64), (1, 12, 1024, 64)]
 
 
 def milliseconds(call: Callable[[], object]) -> float:
@@ -37,26 +39,29 @@ def milliseconds(call: Callable[[], object]) -> float:
 
 def there_and_back(attend: Attend, inputs: list[torch.Tensor], gradient: torch.Tensor) -> None:
     """Attention and its gradient."""
-    attend(*inputs).backward(gradient)
+    queries, keys, values = inputs
+    attend(queries, keys, values, None, 0.0).backward(gradient)
 
 
 def main() -> None:
     """Measure every shape in fp32 and bf16 and print a table."""
+    torch.set_num_threads(1)
     print(describe_machine(torch.device("cpu")))
-    print("| batch, heads, seq, d_head | dtype | fused ms | plain ms | fused / plain |")
-    print("| --- | --- | ---: | ---: | ---: |")
+    heads = ("plain ms", "flash ms", "striped ms", "flash / striped")
+    print(f"| batch, heads, seq, d_head | dtype | {' | '.join(heads)} |")
+    print("| --- | --- | ---: | ---: | ---: | ---: |")
     for dtype in (torch.float32, torch.bfloat16):
         for shape in shapes:
             inputs = [torch.randn(shape, dtype=dtype, requires_grad=True) for _ in range(3)]
             gradient = torch.randn(shape, dtype=dtype)
             taken = {
-                kind: milliseconds(partial(there_and_back, attend, inputs, gradient))
-                for kind, attend in attention_kinds.items()
+                kind: milliseconds(partial(there_and_back, make_attend(kind), inputs, gradient))
+                for kind in kinds
             }
             print(
                 f"| {', '.join(map(str, shape))} | {str(dtype).removeprefix('torch.')} | "
-                f"{taken['fused']:.1f} | {taken['plain']:.1f} | "
-                f"{taken['fused'] / taken['plain']:.2f} |"
+                f"{' | '.join(f'{taken[kind]:.2f}' for kind in kinds)} | "
+                f"{taken['flash'] / taken['striped']:.2f} |"
             )
 
 

@@ -30,7 +30,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from modelwright.data.loader import Chunks, Cut, Loader
+from modelwright.data.loader import Batch, Chunks, Cut, Loader
 from modelwright.data.packing import Packed, report_contiguous
 from modelwright.data.sampler import batch_samples
 from modelwright.data.shards import TokenSequence, header_bytes, open_shard, write_shard
@@ -248,23 +248,22 @@ class SmallGpt:
             n_layers=6,
             n_heads=6,
         )
-        self.model = Transformer(shape, dtype=torch.bfloat16)
+        self.model = Transformer(shape, dtype=torch.bfloat16, attention="flash")
         initialise(self.model, seed=1)
         self.model.to(setup.device)
         self.optimizer = make_optimizer(self.model, OptimizerConfig())
 
     def step(self, inputs: Tensor, targets: Tensor) -> None:
         """Learn from a batch, and wait until it is done."""
-        result = training_step(
+        batch = Batch(inputs, targets, np.arange(len(inputs)))
+        training_step(
             self.model,
             self.optimizer,
-            inputs,
-            targets,
+            batch,
             learning_rate=1e-4,
             clip_norm=1.0,
             micro_batch=len(inputs),
         )
-        result.loss.item()
 
 
 def step_and_wait(contender: Contender, gpt: SmallGpt, n_steps: int) -> tuple[float, float]:

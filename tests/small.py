@@ -7,7 +7,7 @@ import torch
 
 from modelwright.config.loading import load_settings
 from modelwright.data.stories import stories
-from modelwright.model.config import ModelConfig
+from modelwright.model.config import AttentionKind, ModelConfig
 from modelwright.model.initialise import initialise
 from modelwright.model.transformer import Transformer
 from modelwright.tokenizer.tokenizer import Tokenizer
@@ -29,9 +29,20 @@ def model_config(**changes: Any) -> ModelConfig:
     return ModelConfig(**(shape | changes))
 
 
-def model(*, seed: int = 0, attention: Any = "fused", **changes: Any) -> Transformer:
-    """An initialised model with weights large enough that every part of it matters."""
-    made = Transformer(model_config(**changes), attention=attention)
+def model(
+    *,
+    seed: int = 0,
+    attention: AttentionKind = "math",
+    dtype: torch.dtype = torch.float32,
+    **changes: Any,
+) -> Transformer:
+    """An initialised model with weights large enough that every part of it matters.
+
+    Args:
+        dtype: of the matrix products; in fp64 the weights are fp64 too, so that nothing is rounded.
+        changes: of the shape. A new model is in training mode, so that a dropout is at work.
+    """
+    made = Transformer(model_config(**changes), attention=attention, dtype=dtype)
     initialise(made, seed=seed)
     with torch.no_grad():
         for name, parameter in made.named_parameters():
@@ -41,7 +52,7 @@ def model(*, seed: int = 0, attention: Any = "fused", **changes: Any) -> Transfo
                 parameter.add_(torch.linspace(-0.5, 0.5, len(parameter)))
             else:
                 parameter.mul_(torch.linspace(0.5, 1.5, len(parameter)))
-    return made
+    return made.double() if dtype == torch.float64 else made
 
 
 def ids(batch: int = 2, seq: int = 11, n_vocab: int = 37) -> torch.Tensor:

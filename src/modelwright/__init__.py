@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from modelwright.generation.engine import generate as generate
     from modelwright.tokenizer.tokenizer import Tokenizer as Tokenizer
     from modelwright.tokenizer.training import train_tokenizer as train_tokenizer
-    from modelwright.training.assembly import train as train
     from modelwright.training.config import RunConfig as RunConfig
+    from modelwright.training.runs import train as train
 
 _homes = {
     "DataConfig": "modelwright.data.config",
@@ -33,7 +33,7 @@ _homes = {
     "load_settings": "modelwright.config.loading",
     "open_data": "modelwright.data.folder",
     "stories": "modelwright.data.stories",
-    "train": "modelwright.training.assembly",
+    "train": "modelwright.training.runs",
     "train_tokenizer": "modelwright.tokenizer.training",
 }
 

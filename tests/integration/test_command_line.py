@@ -67,6 +67,12 @@ def test_report_and_train_resume_work_on_a_finished_run(place: Path):
     assert call("report", "runs/demo", cwd=place).returncode == 0
     assert report.exists()
     assert call("train", "--resume", "runs/demo", cwd=place).returncode == 0
+    changed = call("train", "--resume", "runs/demo", "--set", "checkpoints.keep=3", cwd=place)
+    assert changed.returncode == 0
+    assert "note: changed: checkpoints.keep: 2 → 3" in changed.stderr
+    refused = call("train", "--resume", "runs/demo", "--set", "seed=2", cwd=place)
+    assert refused.returncode == 2
+    assert "seed: 1 → 2; put them back" in refused.stderr
 
 
 def test_the_way_by_single_verbs(tmp_path: Path):
@@ -139,7 +145,7 @@ def files_in(folder: Path) -> set[str]:
         (["train", "--set", "training.batch_tokens=1000"], "the nearest that is, is 1024"),
         (["train", "--resume", "nowhere"], "there is no run folder nowhere"),
         (["train", "--resume", "empty"], "holds no whole checkpoint"),
-        (["train", "--resume", "taken", "--set", "seed=2"], "--set cannot be given"),
+        (["train", "--resume", "taken", "--out", "runs"], "--resume takes one run folder"),
         (["train", "--set", "training.device=cuda"], "PyTorch sees no CUDA GPU"),
         (["tokenizer", "train", "short.txt", "--vocab-size", "100"], "the least is 257"),
         (["tokenizer", "train", "short.txt", "--out", "file.txt"], "add --force"),

@@ -28,7 +28,8 @@ from modelwright.data.shards import folder_kind, open_shard, write_shard
 from modelwright.runtime.files import sha256_of
 from modelwright.runtime.manifest import write_manifest
 from modelwright.tokenizer.config import TokenizerConfig
-from modelwright.training.assembly import prepare, train
+from modelwright.training.assembly import prepare
+from modelwright.training.runs import train
 from small import texts
 
 command = [sys.executable, "-m", "modelwright", "data", "build"]

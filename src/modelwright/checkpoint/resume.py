@@ -2,72 +2,81 @@
 
     checkpoints/step-000500/
       config.json  model.safetensors  tokenizer.json      the bundle
-      optimizer.safetensors  state.json                   what resuming needs
-      manifest.json                                       sha256 of each file; written last
+      averaged.safetensors                                 if the run averages its weights
+      optimizer.safetensors  state.json                    what resuming needs
+      manifest.json                                        sha256 of each file; written last
 
-A checkpoint folder appears in one piece, so the newest one with a manifest is always whole.
+A checkpoint folder appears and disappears in one piece, so one that is there and agrees with its
+manifest is whole. Nothing else is believed: no link or file that claims to name the latest.
 """
 
-import json
-import shutil
-from collections.abc import Mapping
+import re
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors.torch import load_file, save_file
+from torch import Tensor
 
-from modelwright.checkpoint.bundle import kind, write_bundle
-from modelwright.model.transformer import Transformer
-from modelwright.runtime.files import folder_in_one_piece
-from modelwright.runtime.manifest import file_name, read_manifest, verify_files, write_manifest
-from modelwright.tokenizer.tokenizer import Tokenizer
+from modelwright.checkpoint.bundle import bundle_files, read_object, read_tensors, verify
+from modelwright.runtime.manifest import file_name
+
+optimizer_file = "optimizer.safetensors"
+state_file = "state.json"
+checkpoint_files = (*bundle_files, optimizer_file, state_file)
 
 
-def save_checkpoint(
-    run_folder: Path,
-    *,
-    step: int,
-    model: Transformer,
-    tokenizer: Tokenizer,
-    optimizer: torch.optim.Optimizer,
-    state: Mapping[str, Any],
-    keep: int,
-) -> Path:
-    """Write the checkpoint after `step` finished steps and remove all but the newest `keep`.
+def checkpoints_of(run_folder: Path) -> Path:
+    """Where a run keeps its checkpoints."""
+    return run_folder / "checkpoints"
 
-    Args:
-        state: small facts in JSON that resuming needs besides the tensors.
+
+def folder_of(run_folder: Path, step: int) -> Path:
+    """Where the checkpoint after `step` finished steps belongs."""
+    return checkpoints_of(run_folder) / f"step-{step:06}"
+
+
+def step_of(folder: Path) -> int:
+    """The step of a checkpoint, read from its folder's name."""
+    return int(folder.name.removeprefix("step-"))
+
+
+def step_folders(run_folder: Path) -> list[Path]:
+    """The folders that are named as checkpoints, whole or not, oldest step first."""
+    found = [
+        path
+        for path in checkpoints_of(run_folder).glob("step-*")
+        if re.fullmatch(r"step-[0-9]{6,}", path.name) and path.is_dir() and not path.is_symlink()
+    ]
+    return sorted(found, key=step_of)
+
+
+def checkpoint_folders(run_folder: Path) -> list[Path]:
+    """All finished checkpoints of a run, oldest step first; their bytes are not looked at."""
+    return [folder for folder in step_folders(run_folder) if (folder / file_name).is_file()]
+
+
+def verify_checkpoint(folder: Path) -> None:
+    """Compare every byte of a checkpoint with its manifest.
+
+    Raises:
+        ValueError: saying whether it was never finished or which file is damaged.
     """
-    folder = run_folder / "checkpoints" / f"step-{step:06}"
-    if folder.exists():
-        if is_whole(folder):  # the last step may have been saved by interval already
-            return folder
-        shutil.rmtree(folder)
-    with folder_in_one_piece(folder) as unfinished:
-        write_bundle(unfinished, model, tokenizer)
-        save_file(optimizer_tensors(optimizer), unfinished / "optimizer.safetensors")
-        (unfinished / "state.json").write_text(json.dumps({"step": step, **state}, indent=2) + "\n")
-        write_manifest(unfinished, kind, {"step": step})
-    for old in checkpoint_folders(run_folder)[:-keep]:
-        (old / file_name).unlink()  # first, so that a half-removed one is never taken for whole
-        shutil.rmtree(old)
-    return folder
+    try:
+        verify(folder, checkpoint_files)
+    except FileNotFoundError:
+        raise ValueError(
+            f"{folder} has no {file_name}, so it was never finished or has lost it since"
+        ) from None
+    except OSError as error:
+        raise ValueError(f"{folder} cannot be read: {error}") from error
 
 
 def is_whole(folder: Path) -> bool:
     """Whether a checkpoint is finished and every byte of it right."""
     try:
-        verify_files(folder, read_manifest(folder, kind))
-    except (FileNotFoundError, ValueError):
+        verify_checkpoint(folder)
+    except ValueError:
         return False
     return True
-
-
-def checkpoint_folders(run_folder: Path) -> list[Path]:
-    """All finished checkpoints of a run, oldest first."""
-    folders = run_folder.glob("checkpoints/step-*")
-    return sorted(folder for folder in folders if (folder / file_name).is_file())
 
 
 def newest_checkpoint(run_folder: Path) -> tuple[Path, list[str]]:
@@ -77,14 +86,13 @@ def newest_checkpoint(run_folder: Path) -> tuple[Path, list[str]]:
         Its folder, and a sentence about each newer one that had to be passed over.
 
     Raises:
-        FileNotFoundError: if there is no run, or it has no whole checkpoint.
+        FileNotFoundError: if there is no run, or it has no whole checkpoint; says why of each.
     """
-    if not run_folder.is_dir():
-        raise FileNotFoundError(f"there is no run folder {run_folder}; check the path")
+    _require_run(run_folder)
     complaints: list[str] = []
-    for folder in reversed(checkpoint_folders(run_folder)):
+    for folder in reversed(step_folders(run_folder)):
         try:
-            verify_files(folder, read_manifest(folder, kind))
+            verify_checkpoint(folder)
         except ValueError as error:
             complaints.append(str(error))
             continue
@@ -95,27 +103,56 @@ def newest_checkpoint(run_folder: Path) -> tuple[Path, list[str]]:
     )
 
 
-def load_training_state(folder: Path, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """Fill a fresh optimizer's state in place and return the facts saved beside it."""
-    tensors = load_file(folder / "optimizer.safetensors")
-    for group_index, group in enumerate(optimizer.param_groups):
-        for index, parameter in enumerate(group["params"]):
-            prefix = f"{group_index}.{index}."
-            optimizer.state[parameter] = {
-                name.removeprefix(prefix): tensor.to(
-                    parameter.device if tensor.ndim else tensor.device
-                )
-                for name, tensor in tensors.items()
-                if name.startswith(prefix)
-            }
-    return json.loads((folder / "state.json").read_text())
+def checkpoint_at(run_folder: Path, step: int) -> Path:
+    """The checkpoint after `step` finished steps, every byte of it right.
+
+    Raises:
+        FileNotFoundError: if there is no run or no such checkpoint; says which there are.
+        ValueError: if it is damaged; offers the newest whole one.
+    """
+    _require_run(run_folder)
+    folder = folder_of(run_folder, step)
+    if folder not in step_folders(run_folder):
+        steps = ", ".join(str(step_of(other)) for other in checkpoint_folders(run_folder))
+        raise FileNotFoundError(
+            f"{run_folder} holds no checkpoint of step {step}; it has those of: {steps or 'none'}"
+        )
+    try:
+        verify_checkpoint(folder)
+    except ValueError as error:
+        raise ValueError(f"{error}; {_offer(run_folder)}") from None
+    return folder
 
 
-def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
-    """An optimizer's state as flat tensors, named by group, parameter and kind."""
-    return {
-        f"{group_index}.{index}.{name}": torch.as_tensor(value).clone()
-        for group_index, group in enumerate(optimizer.param_groups)
-        for index, parameter in enumerate(group["params"])
-        for name, value in optimizer.state[parameter].items()
-    }
+def load_state(folder: Path) -> dict[str, Any]:
+    """The facts saved in a checkpoint that is verified already, with its "step".
+
+    Raises:
+        ValueError: if the file holds something else.
+    """
+    content = read_object(folder / state_file)
+    if not isinstance(content.get("step"), int):
+        raise ValueError(f"{folder / state_file} does not say after which step it was saved")
+    return content
+
+
+def load_optimizer_tensors(folder: Path) -> dict[str, Tensor]:
+    """The optimizer's tensors of a checkpoint that is verified already, in CPU memory.
+
+    Raises:
+        ValueError: if the file holds something else.
+    """
+    return read_tensors(folder / optimizer_file)
+
+
+def _require_run(run_folder: Path) -> None:
+    if not run_folder.is_dir():
+        raise FileNotFoundError(f"there is no run folder {run_folder}; check the path")
+
+
+def _offer(run_folder: Path) -> str:
+    try:
+        newest, _ = newest_checkpoint(run_folder)
+    except FileNotFoundError:
+        return "no other checkpoint of the run is whole"
+    return f"the newest whole checkpoint is that of step {step_of(newest)}"

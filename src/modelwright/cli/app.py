@@ -106,7 +106,9 @@ def is_for_the_user(error: Exception) -> bool:
     """
     if isinstance(error, OSError):
         return error.filename is not None or raised_by_us(error.__traceback__)
-    return isinstance(error, (ValueError, FloatingPointError)) and raised_by_us(error.__traceback__)
+    return isinstance(error, (ValueError, FloatingPointError, MemoryError)) and raised_by_us(
+        error.__traceback__
+    )
 
 
 def raised_by_us(trace: TracebackType | None) -> bool:

@@ -57,13 +57,13 @@ def demo(
         raise ValueError(f"--seconds is {seconds}; choose a number above 0, such as 75")
     run_folder = out or first_free(Path("runs") / "demo")
 
-    from modelwright.training import assembly
+    from modelwright.training import assembly, runs
 
     began = time.perf_counter()
-    assembly.require_new_run(run_folder)
+    runs.require_new_run(run_folder)
     config = demo_config(run_folder, text, fast=fast)
     print(f"modelwright demo → {run_folder}", file=sys.stderr)
-    with assembly.removed_on_failure(run_folder):
+    with runs.removed_on_failure(run_folder):
         with progress_bars() as bars:
             prepared = assembly.prepare(config, bars)
         if fast:
@@ -74,9 +74,7 @@ def demo(
         config = with_steps(config, n_steps)
         tell_plan(config, prepared.model, len(prepared.data.train))
         carry_out(
-            lambda bars: assembly.train(
-                config, run_folder, on_progress=bars, on_sample=telling(bars)
-            ),
+            lambda bars: runs.train(config, run_folder, on_progress=bars, on_sample=telling(bars)),
             run_folder,
         )
     tell_result(run_folder, time.perf_counter() - began)

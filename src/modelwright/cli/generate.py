@@ -18,6 +18,9 @@ def generate(
     top_k: int = typer.Option(0, help="Draw from this many likeliest tokens only; 0 from all."),
     top_p: float = typer.Option(0.95, help="Draw from the likeliest tokens up to this chance."),
     seed: int | None = typer.Option(None, help="The same seed draws the same text again."),
+    averaged: bool = typer.Option(
+        False, "--averaged", help="Use the moving average of the weights, if the run kept one."
+    ),
 ) -> None:
     """Continue a prompt with a trained model; one text is shown as it comes."""
     import secrets
@@ -37,7 +40,7 @@ def generate(
         folder, passed_over = newest_checkpoint(model)
     for complaint in passed_over:
         print(f"note: passed over a damaged checkpoint: {complaint}", file=sys.stderr)
-    bundle = load_bundle(folder, device=choose_device("auto"))
+    bundle = load_bundle(folder, device=choose_device("auto"), averaged=averaged)
     if prompt == "-":
         prompt = sys.stdin.read()
     chosen_seed = secrets.randbits(31) if seed is None else seed

@@ -30,35 +30,38 @@ def train(
         resume_run(recipe, overrides, out)
         return
     from modelwright.config.loading import load_settings
-    from modelwright.training import assembly
+    from modelwright.training import runs
     from modelwright.training.config import RunConfig
+    from modelwright.training.fine_tuning import with_initial_model
 
-    loaded = load_settings(RunConfig, recipe, overrides)
+    config = with_initial_model(load_settings(RunConfig, recipe, overrides))
     run_folder = out or Path("runs") / run_name(recipe)
 
     def start(bars: Bars) -> None:
-        assembly.train(loaded.config, run_folder, on_progress=bars, on_sample=telling(bars))
+        runs.train(config, run_folder, on_progress=bars, on_sample=telling(bars))
 
     carry_out(start, run_folder)
 
 
 def resume_run(recipe: Path | None, overrides: list[str], out: Path | None) -> None:
-    """Go on with the run in a folder; its own config.toml says how."""
-    from modelwright.training import assembly
+    """Go on with the run in a folder, by its own config.toml or by a recipe that agrees with it."""
+    from modelwright.training import runs
 
-    if overrides:
-        raise ValueError(
-            "--resume goes on with the run's own settings, so --set cannot be given; start a new "
-            "run with `modelwright train RUN/config.toml --set ... --out NEW` instead"
-        )
-    if out is not None and recipe is not None:
+    is_folder = recipe is None or recipe.is_dir() or recipe.suffix != ".toml"
+    if recipe is not None and is_folder and out is not None:
         raise ValueError("--resume takes one run folder: give it as the argument or as --out")
-    folder = out or recipe or Path("runs") / run_name(None)
-    run_folder = Path("runs") / run_name(folder) if folder.suffix == ".toml" else folder
+    named = Path("runs") / run_name(recipe) if recipe is None or not is_folder else recipe
+    run_folder = out or named
 
     def go_on(bars: Bars) -> None:
-        for complaint in assembly.resume(run_folder, on_progress=bars, on_sample=telling(bars)):
-            print(f"note: passed over a damaged checkpoint: {complaint}", file=sys.stderr)
+        runs.resume(
+            run_folder,
+            recipe=None if is_folder else recipe,
+            overrides=overrides,
+            on_progress=bars,
+            on_sample=telling(bars),
+            on_note=lambda note: bars.say(f"note: {note}"),
+        )
 
     carry_out(go_on, run_folder)
 

@@ -1,25 +1,30 @@
-"""Where the values of a run come from: defaults, then a TOML file, then `--set section.key=value`.
+"""Where the values of a run come from: defaults, presets, a TOML file, `--set section.key=value`.
 
-Later ones win, and the origin of each value is kept, so that `modelwright config` can show it and
-an error can name the file and the line.
+Later ones win, so a file or `--set` may name a preset and change some of it. The origin of each
+value is kept, so that `modelwright config` can show it and an error can name the file and the line.
 """
 
 import dataclasses
+import json
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import UnionType
-from typing import Any, Generic, TypeVar, Union, get_args, get_origin
+from typing import Any, Generic, TypeVar
 
+from modelwright.config.presets import expand_presets
 from modelwright.config.schema import (
     Problem,
     SettingsError,
     check,
+    choices_of,
     field_kind,
+    item_section,
     leaves,
+    literal_texts,
     nearest_name,
+    presets_of,
 )
 
 Settings = TypeVar("Settings")
@@ -28,7 +33,10 @@ SettingPath = tuple[str, ...]
 
 @dataclass(frozen=True)
 class Loaded(Generic[Settings]):
-    """Finished settings, and for each one that is no default, where it was set."""
+    """Finished settings, and for each one that is no default, where it was set.
+
+    A value that a preset gave comes from "preset NAME"; the preset itself is no setting.
+    """
 
     config: Settings
     origins: Mapping[SettingPath, str]
@@ -56,12 +64,46 @@ def load_settings(
     for override in overrides:
         path, value = _parse_override(cls, override)
         _put(values, path, value)
-        origins[path] = f"--set {override}"
+        for replaced in [known for known in origins if known[: len(path)] == path]:
+            del origins[replaced]
+        below = _set_paths(value, path) if isinstance(value, dict) else []
+        origins |= dict.fromkeys([path, *below], f"--set {override}")
+    problems: list[Problem] = []
+    values = expand_presets(cls, values, origins, problems)
+    # What a section lacks for want of its preset is no second problem.
+    unknown = [problem.path[:-1] for problem in problems]
     try:
-        return Loaded(check(cls, values), origins)
+        config = check(cls, values)
     except SettingsError as error:
-        located = [_with_origin(problem, origins) for problem in error.problems]
-        raise SettingsError(located) from None
+        problems += [
+            problem
+            for problem in error.problems
+            if not any(_is_within(problem.path, path) for path in unknown)
+        ]
+    else:
+        if not problems:
+            return Loaded(config, origins)
+    raise SettingsError([_with_origin(problem, origins) for problem in problems]) from None
+
+
+def with_preset(cls: type[Settings], preset: str, **changes: Any) -> Settings:
+    """The settings that a preset gives, some of them changed.
+
+    Args:
+        changes: settings by name; a section may be made settings, which replace the preset's, or
+            a dict of those to change.
+
+    Raises:
+        ValueError: for an unknown preset, and for changes that are no settings of `cls`.
+    """
+    if not presets_of(cls):
+        raise ValueError(f"{cls.__name__} has no presets, so none is called {preset!r}")
+    plain = json.loads(json.dumps({"preset": preset, **changes}, default=dataclasses.asdict))
+    problems: list[Problem] = []
+    values = expand_presets(cls, plain, {}, problems)
+    if problems:
+        raise SettingsError(problems)
+    return check(cls, values)
 
 
 def to_toml(config: Any, origins: Mapping[SettingPath, str] | None = None) -> str:
@@ -152,12 +194,13 @@ def _parse_override(cls: type, override: str) -> tuple[SettingPath, Any]:
         near = nearest_name(path, cls)
         hint = f"; did you mean {near}?" if near else ""
         raise SettingsError([Problem(path, f"--set {override}: unknown setting {name}{hint}")])
-    takes_text = kind is str or (get_origin(kind) in (Union, UnionType) and str in get_args(kind))
+    takes_text = str in choices_of(kind) or raw in literal_texts(kind)
     try:
         value = tomllib.loads(f"value = {raw}")["value"]
     except tomllib.TOMLDecodeError:
         return path, raw  # bare text, as people type it
-    if takes_text and not isinstance(value, str):
+    is_list_of_sections = isinstance(value, list) and item_section(kind) is not None
+    if takes_text and not isinstance(value, str) and not is_list_of_sections:
         return path, raw
     return path, value
 
@@ -180,6 +223,12 @@ def _set_paths(values: Mapping[str, Any], path: SettingPath = ()) -> list[Settin
         else:
             found.append((*path, name))
     return found
+
+
+def _is_within(one: SettingPath, other: SettingPath) -> bool:
+    """Whether one path is inside the other, either way round."""
+    length = min(len(one), len(other))
+    return one[:length] == other[:length]
 
 
 def _with_origin(problem: Problem, origins: Mapping[SettingPath, str]) -> Problem:

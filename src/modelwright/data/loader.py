@@ -11,7 +11,7 @@ import itertools
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -25,6 +25,8 @@ from modelwright.data.sampler import batch_samples, rows_of_rank
 from modelwright.data.shards import TokenSequence
 
 not_a_target = -1  # a position whose next token another sample counts, or none
+seconds_between_looks = 0.2  # while waiting for a batch, whether to go on waiting
+seconds_to_end = 5.0  # that a thread is given to finish the batch it is making
 
 Samples = npt.NDArray[np.int64]
 
@@ -201,6 +203,10 @@ def widen(ids: Tensor) -> Int64[Tensor, "batch seq"]:
     return ids.view(signed).to(torch.int64).bitwise_and_(mask)
 
 
+class StoppedWaiting(Exception):
+    """The batch was not there yet when waiting for it was stopped."""
+
+
 class Loader:
     """The batches of a run's steps on its device, made by a thread while earlier steps compute.
 
@@ -240,17 +246,23 @@ class Loader:
         self._lane = _CudaLane(cut, n_rows, device) if device.type == "cuda" else None
         self._ahead: _Ahead | None = None
 
-    def batch(self, step: int) -> Batch:
+    def batch(self, step: int, *, is_stopped: Callable[[], bool] = lambda: False) -> Batch:
         """The batch of a step; asking for another than the next one makes a new start there.
 
+        Args:
+            is_stopped: asked now and then while waiting, whether to go on waiting is no use.
+
         Raises:
+            StoppedWaiting: if it was stopped; the batch can still be had later.
             Exception: whatever went wrong while it was made.
         """
         if self._ahead is None or self._ahead.step != step:
             self.close()
             self._ahead = _Ahead(self._make, step, self._depth)
         try:
-            batch, ready = self._ahead.take()
+            batch, ready = self._ahead.take(is_stopped)
+        except StoppedWaiting:
+            raise
         except BaseException:
             self.close()
             raise
@@ -260,7 +272,10 @@ class Loader:
         return batch
 
     def close(self) -> None:
-        """End the thread. Asking for a batch afterwards begins a new one."""
+        """End the thread. Asking for a batch afterwards begins a new one.
+
+        A thread whose batch does not come is left to end with the process.
+        """
         if self._ahead is not None:
             self._ahead.close()
             self._ahead = None
@@ -295,8 +310,14 @@ class _Ahead:
         )
         self._thread.start()
 
-    def take(self) -> Made:
-        made = self._made.get()
+    def take(self, is_stopped: Callable[[], bool]) -> Made:
+        while True:
+            try:
+                made = self._made.get(timeout=seconds_between_looks)
+                break
+            except Empty:
+                if is_stopped():
+                    raise StoppedWaiting from None
         if isinstance(made, BaseException):
             raise made
         self.step += 1
@@ -309,7 +330,7 @@ class _Ahead:
     def close(self) -> None:
         self._closed = True
         self._room.release()
-        self._thread.join()
+        self._thread.join(seconds_to_end)
 
     def _work(self, step: int) -> None:
         try:

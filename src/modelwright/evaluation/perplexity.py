@@ -1,12 +1,13 @@
 """How surprised a model is by text it was not trained on."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from modelwright.data.loader import Chunks, not_a_target
+from modelwright.data.loader import Cut, not_a_target
 from modelwright.model.loss import next_token_loss
 from modelwright.model.transformer import Transformer
 
@@ -33,28 +34,51 @@ class Surprise:
         return self.loss / math.log(2) / bytes_per_token
 
 
-@torch.inference_mode()
+class BrokenOff(Exception):
+    """Someone asked the evaluation to stop before it had a result."""
+
+
+@torch.no_grad()
 def validation_loss(
-    model: Transformer, chunks: Chunks, *, max_tokens: int, batch_size: int
+    model: Transformer,
+    cut: Cut,
+    *,
+    max_tokens: int,
+    batch_size: int,
+    is_stopped: Callable[[], bool] = lambda: False,
 ) -> Surprise:
     """The mean loss over the first tokens: the same ones each time.
 
     Args:
+        cut: the text in samples, with the borders of documents where the model was trained so.
         max_tokens: how many, rounded down to whole samples, of which at least one is read; 0 reads
             all there are.
         batch_size: sequences at once; changes the speed, not the answer.
+        is_stopped: asked between batches.
+
+    Raises:
+        BrokenOff: if it was stopped, since the loss on less text is another one.
     """
-    n_samples = len(chunks)
+    n_samples = len(cut)
     if max_tokens:
-        n_samples = min(n_samples, max(1, max_tokens // chunks.context))
+        n_samples = min(n_samples, max(1, max_tokens // cut.context))
     device = next(model.parameters()).device
     was_training = model.training
     model.eval()
     total, n_tokens = 0.0, 0
-    for first in range(0, n_samples, batch_size):
-        samples = np.arange(first, min(first + batch_size, n_samples))
-        batch = chunks.batch(samples)
-        total += next_token_loss(model, batch.inputs.to(device), batch.targets.to(device)).item()
-        n_tokens += int((batch.targets != not_a_target).sum())
-    model.train(was_training)
+    try:
+        for first in range(0, n_samples, batch_size):
+            if is_stopped():
+                raise BrokenOff
+            batch = cut.batch(np.arange(first, min(first + batch_size, n_samples)))
+            total += next_token_loss(
+                model,
+                batch.inputs.to(device),
+                batch.targets.to(device),
+                positions=None if batch.positions is None else batch.positions.to(device),
+                documents=None if batch.documents is None else batch.documents.to(device),
+            ).item()
+            n_tokens += int((batch.targets != not_a_target).sum())
+    finally:
+        model.train(was_training)
     return Surprise(total / n_tokens, n_tokens)

@@ -2,6 +2,8 @@
 
 import html
 import json
+import math
+import statistics
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,7 +11,13 @@ from typing import Any
 from modelwright.experiments import plots
 from modelwright.experiments.data_plots import document_lengths_plot
 from modelwright.runtime.files import write_atomically
-from modelwright.training.metrics import config_file, facts_file, read_metrics
+from modelwright.training.metrics import (
+    config_file,
+    event_details,
+    events,
+    facts_file,
+    read_metrics,
+)
 
 file_name = "report.html"
 
@@ -22,7 +30,7 @@ def write_report(run_folder: Path) -> Path:
         ValueError: if the run has not taken a step yet.
     """
     records = read_metrics(run_folder)
-    if not any("loss" in record for record in records):
+    if not plots.has_number(records, "loss"):
         raise ValueError(f"the run in {run_folder} has not taken a step yet, so there is no curve")
     facts = json.loads((run_folder / facts_file).read_text())
     config = (run_folder / config_file).read_text()
@@ -37,10 +45,11 @@ def page(name: str, records: list[dict[str, Any]], facts: dict[str, Any], config
         f"<header><h1>{html.escape(name)}</h1>{_summary(records, facts)}</header>",
         f"<section><h2>Loss</h2>{plots.loss_plot(records)}</section>",
         _samples(records),
-        f"<section><h2>Along the way</h2><div class='three'>{plots.learning_rate_plot(records)}"
-        f"{plots.gradient_norm_plot(records)}{plots.speed_plot(records)}</div></section>",
+        _events(records),
+        f"<section><h2>Along the way</h2>{_small_plots(records)}</section>",
         _text(facts),
-        f"<section><h2>Parameters</h2>{_parameters(facts['parameters'])}</section>",
+        f"<section><h2>Parameters</h2>{_parameters(facts['parameters'])}"
+        f"{_optimizer_groups(facts)}</section>",
         "<section><h2>Config</h2><p>Training with this file again repeats the run.</p>"
         f"<pre>{html.escape(config)}</pre></section>",
     ]
@@ -86,23 +95,118 @@ def human_count(count: float) -> str:
     return f"{count:.0f}"
 
 
+def human_rate(flops_per_second: float) -> str:
+    """A speed in FLOP/s with the prefix that fits: "81.3 GFLOP/s", "989 TFLOP/s"."""
+    for unit, size in (("P", 1e15), ("T", 1e12), ("G", 1e9)):
+        if flops_per_second >= size:
+            return f"{flops_per_second / size:.3g} {unit}FLOP/s"
+    return f"{flops_per_second:.3g} FLOP/s"
+
+
 def _summary(records: list[dict[str, Any]], facts: dict[str, Any]) -> str:
-    last = [record for record in records if "loss" in record][-1]
-    measured = [record for record in records if "validation_loss" in record]
+    last = plots.with_number(records, "loss")[-1]
     machine = facts["machine"]
     where = machine["gpu"] or f"{machine['processor']}, {machine['n_threads']} threads"
     figures = [
-        (f"{measured[-1]['validation_loss']:.3f}", "validation loss, nats per token"),
-        (f"{measured[-1]['validation_bits_per_byte']:.3f}", "validation bits per byte"),
+        *_validation_figures(records),
         (human_count(facts["parameters"]["total"]), "parameters"),
         (human_count(last["n_tokens"]), f"tokens seen, {facts['epochs']:.2f} epochs planned"),
         (human_seconds(last["seconds"]), f"of training, {last['step']:,} steps"),
         (human_count(last["n_tokens"] / last["seconds"]), "tokens per second"),
+        *_hardware_figures(records, facts.get("peak")),
     ]
     place = (
         f"{where} · {facts['precision']} · torch {machine['torch']} · started {facts['started']}"
     )
     return f"<p>{html.escape(place)}</p>{figure_cells(figures)}"
+
+
+def _validation_figures(records: list[dict[str, Any]]) -> list[tuple[str, str]]:
+    """What the last measurement found; the perplexity follows from the loss."""
+    measured = plots.with_number(records, "validation_loss")
+    if not measured:
+        return []
+    last = measured[-1]
+    perplexity = math.exp(min(last["validation_loss"], 700))  # beyond it, a float overflows
+    figures = [
+        (f"{last['validation_loss']:.3f}", "validation loss, nats per token"),
+        (f"{perplexity:,.4g}", "validation perplexity"),
+        (f"{last['validation_bits_per_byte']:.3f}", "validation bits per byte"),
+    ]
+    averaged = last.get("averaged_validation_loss")
+    if averaged is not None:
+        figures.append((f"{averaged:.3f}", "validation loss with averaged weights"))
+    return figures
+
+
+def _hardware_figures(
+    records: list[dict[str, Any]], peak: dict[str, Any] | None
+) -> list[tuple[str, str]]:
+    """How well the hardware was used; nothing for a run that did not record it."""
+    figures: list[tuple[str, str]] = []
+    shares = [record["mfu"] for record in plots.with_number(records, "mfu")]
+    if shares and peak:
+        of_what = f"{human_rate(peak['flops_per_second'])} ({peak['source']})"
+        figures.append((f"{statistics.median(shares):.1%}", f"MFU in the median, of {of_what}"))
+    held = [record["memory_bytes"] for record in plots.with_number(records, "memory_bytes")]
+    if held:
+        figures.append((f"{max(held) / plots.bytes_per_gib:.2f} GiB", "of memory at most"))
+    return figures
+
+
+def _small_plots(records: list[dict[str, Any]]) -> str:
+    """A curve for each number that was recorded."""
+    curves = {
+        "learning_rate": plots.learning_rate_plot,
+        "gradient_norm": plots.gradient_norm_plot,
+        "tokens_per_second": plots.speed_plot,
+        "mfu": plots.mfu_plot,
+        "memory_bytes": plots.memory_plot,
+    }
+    drawn = [plot(records) for name, plot in curves.items() if plots.has_number(records, name)]
+    return f"<div class='three'>{''.join(drawn)}</div>"
+
+
+def _events(records: list[dict[str, Any]]) -> str:
+    """What was out of the ordinary, in the order in which it happened."""
+    found = events(records)
+    if not found:
+        return ""
+    rows = "".join(
+        f"<tr><td>{event['step']:,}</td><td>{html.escape(str(event['event']).replace('_', ' '))}"
+        f"</td><td>{html.escape(event_details(event))}</td></tr>"
+        for event in found
+    )
+    return (
+        "<section><h2>Events</h2><table class='plain words'>"
+        f"<tr><th>step</th><th>event</th><th>details</th></tr>{rows}</table></section>"
+    )
+
+
+def _optimizer_groups(facts: dict[str, Any]) -> str:
+    """Which parameters are trained how; nothing for a run that did not record it."""
+    groups: list[dict[str, Any]] = facts.get("optimizer_groups") or []
+    if not groups:
+        return ""
+    names = list(dict.fromkeys(name for group in groups for name in group))
+    head = "".join(f"<th>{html.escape(name.replace('_', ' '))}</th>" for name in names)
+    rows = "".join(
+        "<tr>" + "".join(f"<td>{_cell(group.get(name))}</td>" for name in names) + "</tr>"
+        for group in groups
+    )
+    return (
+        "<h3>What the optimizer does with them</h3>"
+        f"<table class='plain'><tr>{head}</tr>{rows}</table>"
+    )
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    is_count = isinstance(value, int) and not isinstance(value, bool)
+    return f"{value:,}" if is_count else html.escape(str(value))
 
 
 def _samples(records: list[dict[str, Any]]) -> str:
@@ -140,13 +244,18 @@ def _text(facts: dict[str, Any]) -> str:
 
 
 def _parameters(counts: dict[str, int]) -> str:
-    total = counts["total"]
+    """The parts and their sum; padding is no parameter, so it stands beside the table."""
+    total, padding = counts["total"], counts.get("padding", 0)
     rows = "".join(
         f"<tr><td>{html.escape(name.replace('_', ' '))}</td><td>{count:,}</td>"
         f"<td>{count / total:.1%}</td></tr>"
         for name, count in counts.items()
+        if name != "padding"
     )
-    return f"<table><tr><th>part</th><th>parameters</th><th>share</th></tr>{rows}</table>"
+    table = f"<table><tr><th>part</th><th>parameters</th><th>share</th></tr>{rows}</table>"
+    if not padding:
+        return table
+    return f"{table}<p>Besides, {padding:,} zeros fill up the token matrices.</p>"
 
 
 css = """
@@ -159,7 +268,8 @@ header, section { background: #fff; border: 1px solid #e4e7eb; border-radius: 10
 h1 { margin: 0; font-size: 1.7rem; } h2 { margin: 0 0 .6rem; font-size: 1.15rem; }
 h3 { margin: 1rem 0 .3rem; font-size: 1rem; }
 header p { margin: .2rem 0 1rem; color: #52606d; font-size: .9rem; }
-.figures { display: grid; grid-template-columns: repeat(3, 1fr); gap: 1rem; }
+.figures { display: grid; grid-template-columns: repeat(auto-fill, minmax(12rem, 1fr));
+  gap: 1rem; }
 .figures b { display: block; font-size: 1.4rem; white-space: nowrap;
   font-variant-numeric: tabular-nums; }
 .figures span { color: #52606d; font-size: .82rem; }
@@ -173,5 +283,7 @@ th, td { text-align: right; padding: .2rem .9rem; border-bottom: 1px solid #e4e7
 th:first-child, td:first-child { text-align: left; padding-left: 0; }
 tr:last-child td { font-weight: 600; border: 0; }
 .plain tr:last-child td { font-weight: inherit; }
+.words th, .words td { text-align: left; padding-left: 0; }
+.words td:not(:last-child) { white-space: nowrap; }
 pre { overflow-x: auto; font-size: .85rem; margin: .4rem 0 0; }
 """

@@ -119,7 +119,7 @@ def _continuations(
     """The next token of every row, again and again."""
     for _ in range(max_tokens):
         visible = ids[:, -model.config.context :]
-        logits = model.unembedding(model.hidden(visible)[:, -1])
+        logits = model.logits(model.hidden(visible)[:, -1])
         tokens = next_token(logits, sampling, generator)
         ids = torch.cat((ids, tokens[:, None]), dim=1)
         yield tokens

@@ -1,7 +1,7 @@
 """The matrix product with explicit precision: fp32 weights, cast where they are used."""
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -22,3 +22,15 @@ class Linear(nn.Module):
     def forward(self, x: Float[Tensor, "*axes d_in"]) -> Float[Tensor, "*axes d_out"]:
         bias = None if self.bias is None else self.bias.to(self.dtype)
         return functional.linear(x.to(self.dtype), self.weight.to(self.dtype), bias)
+
+
+class Embedding(nn.Module):
+    """One vector per token, in `dtype`; rows beyond the vocabulary are only there for the shape."""
+
+    def __init__(self, n_rows: int, d_model: int, *, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(n_rows, d_model))
+        self.dtype = dtype
+
+    def forward(self, ids: Int[Tensor, "*axes"]) -> Float[Tensor, "*axes d_model"]:
+        return functional.embedding(ids, self.weight).to(self.dtype)

@@ -1,4 +1,4 @@
-"""Normalisation of the residual stream; statistics in fp32, whatever goes through."""
+"""Normalisation; statistics in at least fp32, whatever goes through."""
 
 import torch
 from jaxtyping import Float
@@ -14,13 +14,13 @@ class RMSNorm(nn.Module):
     Source: Zhang & Sennrich 2019, "Root Mean Square Layer Normalization", equation 4.
     """
 
-    def __init__(self, d_model: int, *, epsilon: float = 1e-5) -> None:
+    def __init__(self, width: int, *, epsilon: float) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.empty(d_model))
+        self.weight = nn.Parameter(torch.empty(width))
         self.epsilon = epsilon
 
-    def forward(self, x: Float[Tensor, "*axes d_model"]) -> Float[Tensor, "*axes d_model"]:
-        scaled = functional.rms_norm(x.float(), self.weight.shape, self.weight, self.epsilon)
+    def forward(self, x: Float[Tensor, "*axes width"]) -> Float[Tensor, "*axes width"]:
+        scaled = functional.rms_norm(widened(x), self.weight.shape, self.weight, self.epsilon)
         return scaled.to(x.dtype)
 
 
@@ -30,19 +30,26 @@ class LayerNorm(nn.Module):
     Source: Ba, Kiros & Hinton 2016, "Layer Normalization", equation 4.
     """
 
-    def __init__(self, d_model: int, *, bias: bool, epsilon: float = 1e-5) -> None:
+    def __init__(self, width: int, *, bias: bool, epsilon: float) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.empty(d_model))
-        self.bias = nn.Parameter(torch.empty(d_model)) if bias else None
+        self.weight = nn.Parameter(torch.empty(width))
+        self.bias = nn.Parameter(torch.empty(width)) if bias else None
         self.epsilon = epsilon
 
-    def forward(self, x: Float[Tensor, "*axes d_model"]) -> Float[Tensor, "*axes d_model"]:
+    def forward(self, x: Float[Tensor, "*axes width"]) -> Float[Tensor, "*axes width"]:
         scaled = functional.layer_norm(
-            x.float(), self.weight.shape, self.weight, self.bias, self.epsilon
+            widened(x), self.weight.shape, self.weight, self.bias, self.epsilon
         )
         return scaled.to(x.dtype)
 
 
-def make_norm(kind: NormKind, d_model: int, *, bias: bool) -> nn.Module:
+def widened(x: Tensor) -> Tensor:
+    """The same numbers in fp32, or in fp64 if that is what they are."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def make_norm(kind: NormKind, width: int, *, bias: bool, epsilon: float) -> nn.Module:
     """The normalisation that a config names."""
-    return LayerNorm(d_model, bias=bias) if kind == "layernorm" else RMSNorm(d_model)
+    if kind == "layernorm":
+        return LayerNorm(width, bias=bias, epsilon=epsilon)
+    return RMSNorm(width, epsilon=epsilon) if kind == "rmsnorm" else nn.Identity()

@@ -1,5 +1,6 @@
 """What machine this is: processor or GPU, its memory, and which number formats it is fast at."""
 
+import os
 import platform
 import resource
 from dataclasses import dataclass
@@ -10,7 +11,8 @@ if TYPE_CHECKING:
     import torch
 
 DeviceChoice = Literal["auto", "cpu", "cuda"]
-PrecisionChoice = Literal["auto", "fp32", "bf16"]
+PrecisionChoice = Literal["auto", "fp32", "tf32", "bf16", "fp16"]
+Precision = Literal["fp32", "tf32", "bf16", "fp16"]  # what "auto" comes to
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,13 +43,49 @@ def choose_device(choice: DeviceChoice) -> "torch.device":
     return torch.device("cuda" if wants_gpu else "cpu")
 
 
+def choose_precision(choice: PrecisionChoice, device: "torch.device") -> Precision:
+    """What "auto" comes to: bf16 where the hardware has it, fp16 on a GPU without, else fp32."""
+    if choice != "auto":
+        return choice
+    if has_native_bf16(device):
+        return "bf16"
+    return "fp16" if device.type == "cuda" else "fp32"
+
+
 def choose_dtype(choice: PrecisionChoice, device: "torch.device") -> "torch.dtype":
-    """The number format of the matrix products; "auto" takes bf16 where the hardware has it."""
+    """The number format of the matrix products; tf32 is a way to multiply float32 numbers."""
     import torch
 
-    if choice == "auto":
-        return torch.bfloat16 if has_native_bf16(device) else torch.float32
-    return {"fp32": torch.float32, "bf16": torch.bfloat16}[choice]
+    return {
+        "fp32": torch.float32,
+        "tf32": torch.float32,
+        "bf16": torch.bfloat16,
+        "fp16": torch.float16,
+    }[choose_precision(choice, device)]
+
+
+def set_matmul_precision(choice: PrecisionChoice, device: "torch.device") -> None:
+    """Have float32 products done in TF32 or in full, for the whole process.
+
+    Raises:
+        ValueError: if tf32 is asked for where the hardware does not have it.
+    """
+    import torch
+
+    if choice == "tf32":
+        if device.type != "cuda":
+            raise ValueError(
+                "training.precision is 'tf32', but only NVIDIA GPUs have it and the device is "
+                f"'{device.type}'; use 'fp32', or 'auto' to take what the hardware is good at"
+            )
+        if torch.cuda.get_device_capability(device) < (8, 0):
+            raise ValueError(
+                f"training.precision is 'tf32', but {torch.cuda.get_device_name(device)} is older "
+                "than that format; use 'fp16' or 'fp32'"
+            )
+    # The one switch that leaves the older and the newer settings in agreement: after
+    # torch.backends.cuda.matmul.fp32_precision = "tf32", reading the older ones raises.
+    torch.set_float32_matmul_precision("high" if choice == "tf32" else "highest")
 
 
 def has_native_bf16(device: "torch.device") -> bool:
@@ -98,3 +136,34 @@ def describe_machine(device: "torch.device") -> Machine:
 def peak_memory_bytes() -> int:
     """The most resident memory this process has held so far."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def memory_bytes(device: "torch.device") -> int:
+    """What the run holds: on a GPU the most since the last call, else the resident memory now."""
+    if device.type == "cuda":
+        import torch
+
+        most = torch.cuda.max_memory_allocated(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        return most
+    try:
+        n_pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except OSError:
+        return peak_memory_bytes()
+    return n_pages * resource.getpagesize()
+
+
+def require_same_bits(device: "torch.device", *, wanted: bool) -> None:
+    """Have a GPU use only kernels that give the same bits each time, for the whole process.
+
+    Comes before the first product on the GPU: cuBLAS reads its setting once.
+    """
+    import torch
+
+    if device.type != "cuda":
+        return
+    if wanted:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(wanted)
+    # Otherwise every new tensor would be filled, in case someone reads it before writing.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]

@@ -8,6 +8,7 @@ happened to the writer.
 import fcntl
 import hashlib
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,7 +30,7 @@ def file_in_one_piece(target: Path, *, survives_power_cut: bool = True) -> Itera
         survives_power_cut: whether to wait for the disk; a passing file may do without, if it is
             checked before it is used again.
     """
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.part")
+    temporary = unfinished_name(target)
     try:
         with temporary.open("wb") as file:
             yield file
@@ -68,7 +69,7 @@ def folder_in_one_piece(target: Path) -> Iterator[Path]:
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise FileExistsError(f"{target} is there already; choose another place or remove it")
     target.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = target.with_name(f".{target.name}.{os.getpid()}.part")
+    unfinished = unfinished_name(target)
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir()
     try:
@@ -83,6 +84,66 @@ def folder_in_one_piece(target: Path) -> Iterator[Path]:
         shutil.rmtree(unfinished, ignore_errors=True)
         raise
     flush_folder(target.parent)
+
+
+def unfinished_name(target: Path) -> Path:
+    """The neighbour under whose name this process makes, or takes apart, a file or folder."""
+    return target.with_name(f".{target.name}.{os.getpid()}.part")
+
+
+def remove_in_one_piece(folder: Path) -> None:
+    """Remove a folder so that no reader meets half of it, even if this process is killed."""
+    unfinished = unfinished_name(folder)
+    shutil.rmtree(unfinished, ignore_errors=True)
+    folder.replace(unfinished)
+    _remove(unfinished)
+
+
+def remove_unfinished(parent: Path) -> list[Path]:
+    """Remove what dead processes left half made or half removed in a folder.
+
+    What bears our own process id is from a dead namesake, as each start in a container makes
+    one; so call it before this process writes there.
+
+    Returns:
+        What was removed.
+    """
+    removed: list[Path] = []
+    for path in sorted(parent.glob(".*.part")):
+        number = re.fullmatch(r"\..+\.(\d+)\.part", path.name)
+        if number is None or (int(number[1]) != os.getpid() and _is_alive(int(number[1]))):
+            continue
+        _remove(path)
+        removed.append(path)
+    return removed
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+
+
+def _is_alive(process_id: int) -> bool:
+    try:
+        os.getpgid(process_id)
+    except (ProcessLookupError, OverflowError):
+        return False
+    return True
+
+
+def free_bytes(folder: Path) -> int:
+    """The free space of the disk on which a folder is or would be made."""
+    return shutil.disk_usage(_nearest_existing(folder)).free
+
+
+def readable_size(n_bytes: int) -> str:
+    """A size for people: "1.4 GiB", "312.0 MiB"."""
+    gib, mib, kib = n_bytes / 2**30, n_bytes / 2**20, n_bytes / 2**10
+    if gib >= 1:
+        return f"{gib:,.1f} GiB"
+    return f"{mib:,.1f} MiB" if mib >= 1 else f"{kib:,.1f} KiB"
 
 
 def sha256_of(path: Path) -> str:
@@ -123,9 +184,7 @@ def require_writable(folder: Path) -> None:
         PermissionError: naming the nearest existing parent that refuses.
         NotADirectoryError: if a file is in the way.
     """
-    nearest = folder
-    while not nearest.exists():
-        nearest = nearest.parent
+    nearest = _nearest_existing(folder)
     if not nearest.is_dir():
         raise NotADirectoryError(
             f"{folder} cannot be made because {nearest} is a file; choose another place"
@@ -135,3 +194,9 @@ def require_writable(folder: Path) -> None:
             f"no permission to write in {nearest}; choose another place for {folder}, "
             "or change the rights of that folder"
         )
+
+
+def _nearest_existing(path: Path) -> Path:
+    while not path.exists():
+        path = path.parent
+    return path

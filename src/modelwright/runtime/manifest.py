@@ -47,8 +47,13 @@ def read_manifest(folder: Path, kind: str) -> dict[str, Any]:
         raise FileNotFoundError(f"{folder} has no {file_name}, so it is not a finished {kind}")
     try:
         content = json.loads(path.read_text())
-        found_kind, _, _ = content["kind"], content["facts"], content["files"]
-    except (ValueError, KeyError, TypeError):
+        found_kind, facts, files = content["kind"], content["facts"], content["files"]
+        if not (isinstance(facts, dict) and isinstance(files, dict)):
+            raise TypeError
+        for entry in files.values():
+            if not (isinstance(entry["n_bytes"], int) and isinstance(entry["sha256"], str)):
+                raise TypeError
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise ValueError(f"{path} is damaged: it is not the manifest of a {kind}") from None
     if found_kind != kind:
         raise ValueError(f"{path} describes a {found_kind}, but a {kind} is needed here")

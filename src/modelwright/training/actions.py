@@ -1,51 +1,75 @@
 """What happens now and then while a model trains: evaluate, sample, save."""
 
 from collections.abc import Callable
-from pathlib import Path
+from contextlib import nullcontext
 from typing import Any
 
-from modelwright.checkpoint.resume import save_checkpoint
-from modelwright.data.loader import Chunks
-from modelwright.evaluation.perplexity import validation_loss
+import torch
+
+from modelwright.checkpoint.bundle import distinct_weights
+from modelwright.checkpoint.snapshot import Buffers, take_snapshot
+from modelwright.checkpoint.writer import Writer
+from modelwright.data.loader import Cut
+from modelwright.evaluation.perplexity import BrokenOff, Surprise, validation_loss
 from modelwright.generation.engine import generate
+from modelwright.runtime.interrupts import StopRequest
 from modelwright.runtime.seeding import stream_seed
 from modelwright.tokenizer.tokenizer import Tokenizer
-from modelwright.training.config import EvaluationConfig, RunConfig, SamplesConfig
+from modelwright.training.config import EvaluationConfig, SamplesConfig
 from modelwright.training.loop import TrainingState
 
 
 class Evaluate:
-    """Measure the loss on validation text."""
+    """Measure the loss on validation text; a request to stop breaks it off."""
 
     def __init__(
-        self,
-        config: EvaluationConfig,
-        chunks: Chunks,
-        *,
-        batch_size: int,
-        bytes_per_token: float,
+        self, config: EvaluationConfig, cut: Cut, *, bytes_per_token: float, stop: StopRequest
     ) -> None:
         self.every_steps = config.every_steps
         self.config = config
-        self.chunks = chunks
-        self.batch_size = batch_size
+        self.cut = cut
         self.bytes_per_token = bytes_per_token
+        self.stop = stop
 
     def __call__(self, state: TrainingState) -> dict[str, Any]:
-        surprise = validation_loss(
-            state.model, self.chunks, max_tokens=self.config.n_tokens, batch_size=self.batch_size
-        )
-        return {
-            "validation_loss": surprise.loss,
-            "validation_bits_per_byte": surprise.bits_per_byte(self.bytes_per_token),
-        }
+        try:
+            surprise = self._measure(state)
+            found = {
+                "validation_loss": surprise.loss,
+                "validation_perplexity": surprise.perplexity,
+                "validation_bits_per_byte": surprise.bits_per_byte(self.bytes_per_token),
+            }
+            if state.average is not None:
+                with state.average.in_place_of(state.model):
+                    found["averaged_validation_loss"] = self._measure(state).loss
+        except BrokenOff:
+            return {}
+        state.validation_loss = surprise.loss
+        return found
+
+    def _measure(self, state: TrainingState) -> Surprise:
+        # Compiling for other shapes would take longer than it saves here.
+        with torch.compiler.set_stance("force_eager"):
+            return validation_loss(
+                state.model,
+                self.cut,
+                max_tokens=self.config.n_tokens,
+                batch_size=state.micro_batch,
+                is_stopped=lambda: self.stop.requested,
+            )
 
 
 class Sample:
     """Let the model write, each time with the same draws of chance."""
 
     def __init__(
-        self, config: SamplesConfig, tokenizer: Tokenizer, *, seed: int, tell: Callable[[str], None]
+        self,
+        config: SamplesConfig,
+        tokenizer: Tokenizer,
+        *,
+        seed: int,
+        tell: Callable[[str], None],
+        stop: StopRequest,
     ) -> None:
         """Args:
         tell: is given each text as soon as it is there.
@@ -55,45 +79,69 @@ class Sample:
         self.tokenizer = tokenizer
         self.seed = seed
         self.tell = tell
+        self.stop = stop
 
     def __call__(self, state: TrainingState) -> dict[str, Any]:
+        texts: list[str] = []
+        lent = state.average.in_place_of(state.model) if state.average else nullcontext()
         state.model.eval()
-        texts = [
-            generation.text
-            for index, prompt in enumerate(self.config.prompts)
-            for generation in generate(
-                state.model,
-                self.tokenizer,
-                prompt,
-                n_samples=self.config.n_samples,
-                max_tokens=self.config.max_tokens,
-                sampling=self.config.sampling,
-                seed=stream_seed(self.seed, f"samples/{index}"),
-            )
-        ]
+        with lent, torch.compiler.set_stance("force_eager"):
+            for index, prompt in enumerate(self.config.prompts):
+                if self.stop.requested:
+                    break
+                texts += [generation.text for generation in self._write(state, prompt, index)]
         state.model.train()
         for text in texts:
             self.tell(text)
-        return {"samples": texts}
+        return {"samples": texts} if texts else {}
+
+    def _write(self, state: TrainingState, prompt: str, index: int) -> Any:
+        return generate(
+            state.model,
+            self.tokenizer,
+            prompt,
+            n_samples=self.config.n_samples,
+            max_tokens=self.config.max_tokens,
+            sampling=self.config.sampling,
+            seed=stream_seed(self.seed, f"samples/{index}"),
+        )
 
 
 class Save:
-    """Write a checkpoint from which the run can go on."""
+    """Copy the state and let it be written as a checkpoint from which the run can go on."""
 
-    def __init__(self, config: RunConfig, tokenizer: Tokenizer, run_folder: Path) -> None:
-        self.every_steps = config.checkpoints.every_steps
-        self.keep = config.checkpoints.keep
+    def __init__(
+        self,
+        every_steps: int,
+        writer: Writer,
+        tokenizer: Tokenizer,
+        facts: Callable[[TrainingState], dict[str, Any]],
+    ) -> None:
+        """Args:
+        facts: what resuming needs besides the tensors.
+        """
+        self.every_steps = every_steps
+        self.writer = writer
         self.tokenizer = tokenizer
-        self.run_folder = run_folder
+        self.facts = facts
+        self.buffers = Buffers()
+
+    def wait(self) -> None:
+        """Return when everything saved so far is on the disk."""
+        self.writer.wait()
 
     def __call__(self, state: TrainingState) -> dict[str, Any]:
-        save_checkpoint(
-            self.run_folder,
-            step=state.step,
-            model=state.model,
-            tokenizer=self.tokenizer,
-            optimizer=state.optimizer,
-            state={"seconds": state.seconds},
-            keep=self.keep,
+        self.writer.save(
+            take_snapshot(
+                self.buffers,
+                step=state.step,
+                config=state.model.config,
+                tokenizer=self.tokenizer,
+                weights=distinct_weights(state.model),
+                optimizer=state.optimizer.named_state(),
+                averaged=state.average.weights if state.average else None,
+                state=self.facts(state),
+                validation_loss=state.validation_loss,
+            )
         )
         return {}

@@ -1,189 +1,278 @@
-"""A run put together from its config: data, model, optimizer, actions, loop."""
+"""What a run is made of, put together from its config: data, model, optimizer, batches."""
 
 import dataclasses
 import itertools
-import json
-import shutil
 import statistics
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from modelwright.accounting.parameters import count_parameters
+from modelwright.accounting.hardware import Peak, peak_flops
 from modelwright.checkpoint.bundle import load_weights
-from modelwright.checkpoint.resume import (
-    checkpoint_folders,
-    load_training_state,
-    newest_checkpoint,
-)
-from modelwright.config.loading import load_settings, to_toml
 from modelwright.data.building import build_data
 from modelwright.data.folder import Data, open_data, require_same_settings
-from modelwright.data.inspection import training_histogram
-from modelwright.data.loader import Chunks, Loader
-from modelwright.model.attention import AttentionKind
-from modelwright.model.config import ModelConfig
+from modelwright.data.loader import Chunks, Cut, Loader
+from modelwright.data.packing import Packed
+from modelwright.data.shards import TokenSequence
+from modelwright.model.attention import choose_attention
+from modelwright.model.config import AttentionKind, ModelConfig
 from modelwright.model.initialise import initialise
+from modelwright.model.recompute import compile_blocks, recompute
 from modelwright.model.transformer import Transformer
-from modelwright.runtime.device import choose_device, choose_dtype, describe_machine
-from modelwright.runtime.files import lock_folder, require_writable, write_atomically
-from modelwright.runtime.interrupts import stop_on_signals
+from modelwright.runtime.device import (
+    Precision,
+    choose_device,
+    choose_dtype,
+    choose_precision,
+    require_same_bits,
+    set_matmul_precision,
+)
 from modelwright.runtime.progress import Listener, nobody
 from modelwright.tokenizer.tokenizer import Tokenizer
-from modelwright.training.actions import Evaluate, Sample, Save
+from modelwright.training.averaging import Average
 from modelwright.training.config import RunConfig
-from modelwright.training.loop import Action, TrainingState, run_loop, take_step
-from modelwright.training.metrics import (
-    append_metrics,
-    config_file,
-    facts_file,
-    forget_after,
-    metrics_file,
-)
+from modelwright.training.fine_tuning import initial_bundle, require_same_tokenizer
+from modelwright.training.lanes import Lanes
+from modelwright.training.loop import TrainingState, take_step
 from modelwright.training.optimizers import make_optimizer
+from modelwright.training.precision import make_loss_scale
 
-longest_for_plain = 512  # tokens; on a CPU the fused kernels win for longer texts
+# What goes through the model at once if nobody says: on a GPU as much as makes its kernels busy,
+# halved until it fits; on a processor core what stays near it.
+micro_batch_tokens = {"cuda": 65_536, "cpu": 512}
+lanes_bytes = 2**30  # the most memory for the gradients of several lanes
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A run that is ready for its first step."""
+    """A run that is ready for its first step, and what "auto" came to."""
 
     config: RunConfig
     data: Data
     model: Transformer
-    optimizer: torch.optim.Optimizer
-    chunks: Chunks
-    validation: Chunks
+    cut: Cut
+    validation: Cut
+    device: torch.device
+    precision: Precision
+    attention: AttentionKind
+    is_compiled: bool
+    peak: Peak
 
 
-def train(
-    config: RunConfig,
-    run_folder: Path,
-    *,
-    on_progress: Listener = nobody,
-    on_sample: Callable[[str], None] = lambda _: None,
-) -> None:
-    """Carry out a new run from its first step, building its data if that is not there.
+def prepare(config: RunConfig, on_progress: Listener = nobody, *, is_new: bool = True) -> Prepared:
+    """Open or build the data and make the model, with its initial weights.
 
-    Raises:
-        FileExistsError: if the folder holds a run already.
-        ValueError, OSError: if something it needs cannot be used; a folder made for it is gone.
-        Interrupted: if a signal asked it to stop; its state is saved.
-    """
-    require_new_run(run_folder)
-    with removed_on_failure(run_folder):
-        prepared = prepare(config, on_progress)
-        with lock_folder(run_folder):
-            write_atomically(run_folder / config_file, to_toml(config))
-            facts = json.dumps(run_facts(prepared), indent=2) + "\n"
-            write_atomically(run_folder / facts_file, facts)
-            state = TrainingState(prepared.model, prepared.optimizer)
-            _run(prepared, state, run_folder, on_progress, on_sample)
-
-
-def resume(
-    run_folder: Path,
-    *,
-    on_progress: Listener = nobody,
-    on_sample: Callable[[str], None] = lambda _: None,
-) -> list[str]:
-    """Go on with a run from its newest whole checkpoint, as if it had never stopped.
-
-    A run that died before its first checkpoint begins again, which comes to the same.
-
-    Returns:
-        A sentence about each checkpoint that was damaged and passed over.
+    Args:
+        is_new: False leaves the weights without values, for a checkpoint to fill.
 
     Raises:
-        FileNotFoundError: if there is no run or no whole checkpoint in the folder.
+        ValueError: if the data was built with other settings, the text is too short, or the model
+            to begin with does not fit.
     """
-    died_early = (run_folder / config_file).exists() and not checkpoint_folders(run_folder)
-    checkpoint, complaints = (None, []) if died_early else newest_checkpoint(run_folder)
-    config = load_settings(RunConfig, run_folder / config_file).config
-    with lock_folder(run_folder):
-        prepared = prepare(config, on_progress)
-        state = TrainingState(prepared.model, prepared.optimizer)
-        if checkpoint is None:
-            (run_folder / metrics_file).unlink(missing_ok=True)
-        else:
-            _load_state(state, checkpoint, prepared.data.tokenizer)
-            forget_after(run_folder, state.step)
-        _run(prepared, state, run_folder, on_progress, on_sample)
-    return complaints
-
-
-def prepare(config: RunConfig, on_progress: Listener = nobody) -> Prepared:
-    """Open or build the data and make a freshly initialised model and its optimizer.
-
-    Raises:
-        ValueError: if the data was built with other settings, or the text is too short.
-    """
-    folder = Path(config.data.folder)
     device = choose_device(config.training.device)
-    if folder.exists():
-        data = open_data(folder, on_progress)
-        require_same_settings(data, config.data, config.tokenizer)
-    else:
-        data = build_data(config.data, config.tokenizer, on_progress)
-    chunks = Chunks(data.train, config.model.context)
+    precision = choose_precision(config.training.precision, device)
+    set_matmul_precision(precision, device)
+    require_same_bits(device, wanted=config.training.deterministic)
+    data = open_or_build(config, on_progress, is_new=is_new)
     if len(data.validation) < 2:
         raise ValueError(
             f"data.validation_fraction = {config.data.validation_fraction} leaves no validation "
             "text; choose a larger share or a longer text"
         )
-    validation = Chunks(data.validation, min(config.model.context, len(data.validation) - 1))
-    model = make_model(config, data.tokenizer, device)
-    optimizer = make_optimizer(model, config.optimizer)
-    return Prepared(config, data, model, optimizer, chunks, validation)
+    attention = resolve_attention(config, device, precision)
+    wants_compile = config.training.compile
+    is_compiled = device.type == "cuda" if wants_compile == "auto" else wants_compile
+    return Prepared(
+        config=config,
+        data=data,
+        model=make_model(
+            config, data.tokenizer, device, attention, is_compiled=is_compiled, is_new=is_new
+        ),
+        cut=make_cut(config, data.train, data.tokenizer),
+        validation=make_cut(config, data.validation, data.tokenizer, is_long=False),
+        device=device,
+        precision=precision,
+        attention=attention,
+        is_compiled=is_compiled,
+        peak=peak_flops(device, precision),
+    )
 
 
-def make_model(config: RunConfig, tokenizer: Tokenizer, device: torch.device) -> Transformer:
-    """A freshly initialised model of the run's shape on the device."""
-    dtype = choose_dtype(config.training.precision, device)
+def open_or_build(config: RunConfig, on_progress: Listener, *, is_new: bool) -> Data:
+    """The run's shards, built if their folder is not there.
+
+    Args:
+        is_new: compare the settings; a checkpoint knows the very bytes instead.
+    """
+    folder = Path(config.data.folder)
+    if not folder.exists():
+        return build_data(config.data, config.tokenizer, on_progress)
+    data = open_data(folder, on_progress)
+    if is_new:
+        require_same_settings(data, config.data, config.tokenizer)
+    return data
+
+
+def make_cut(
+    config: RunConfig, tokens: TokenSequence, tokenizer: Tokenizer, *, is_long: bool = True
+) -> Cut:
+    """The run's way to make samples of a text.
+
+    Args:
+        is_long: refuse a text that does not fill one context.
+    """
+    context = config.model.context
+    if config.training.cut == "packed":
+        return Packed(tokens, context, tokenizer.end_of_text)
+    return Chunks(tokens, context if is_long else min(context, len(tokens) - 1))
+
+
+def resolve_attention(
+    config: RunConfig, device: torch.device, precision: Precision
+) -> AttentionKind:
+    """The kind of attention that "auto" comes to, or the one that the config names."""
+    named = config.training.attention
+    if named != "auto":
+        return named
+    return choose_attention(
+        device,
+        choose_dtype(precision, device),
+        d_head=config.model.head_width,
+        n_tokens=config.model.context,
+        masked=config.training.cut == "packed" or config.model.masked_beyond_causal,
+        dropout=config.model.dropout,
+        deterministic=config.training.deterministic,
+    )
+
+
+def make_model(
+    config: RunConfig,
+    tokenizer: Tokenizer,
+    device: torch.device,
+    attention: AttentionKind,
+    *,
+    is_compiled: bool,
+    is_new: bool = True,
+) -> Transformer:
+    """A model of the run's shape with its initial weights, on the device.
+
+    Args:
+        is_new: False leaves the weights without values.
+
+    Raises:
+        ValueError: if `training.init_from` knows another tokenizer, or is of another shape.
+    """
     model = Transformer(
         model_config(config, tokenizer),
-        dtype=dtype,
-        attention=choose_attention(config, device, dtype),
+        dtype=choose_dtype(config.training.precision, device),
+        attention=attention,
     )
-    initialise(model, seed=config.seed)
-    return model.to(device)
+    if is_new:
+        set_initial_weights(model, config, tokenizer)
+    model.to(device)
+    recompute(model, config.training.recompute, every=config.training.recompute_every)
+    if is_compiled:
+        compile_blocks(model)
+    return model
+
+
+def set_initial_weights(model: Transformer, config: RunConfig, tokenizer: Tokenizer) -> None:
+    """Give a model the weights before the first step, in place.
+
+    Raises:
+        ValueError: if `training.init_from` knows another tokenizer, or is of another shape.
+    """
+    if config.training.init_from is None:
+        initialise(model, seed=config.seed, config=config.initial)
+        return
+    folder = initial_bundle(config.training.init_from)
+    require_same_tokenizer(folder, tokenizer)
+    load_weights(model, folder)
 
 
 def model_config(config: RunConfig, tokenizer: Tokenizer) -> ModelConfig:
-    """The run's model with its vocabulary filled in."""
+    """The run's model with its vocabulary filled in.
+
+    Raises:
+        ValueError: if the tokenizer has tokens that the model does not know.
+    """
     vocab_size = config.model.vocab_size or tokenizer.n_vocab
+    if vocab_size < tokenizer.n_vocab:
+        raise ValueError(
+            f"model.vocab_size is {vocab_size}, but the data's tokenizer has {tokenizer.n_vocab} "
+            "tokens; leave it out, or set at least as much"
+        )
     return dataclasses.replace(config.model, vocab_size=vocab_size)
 
 
-def choose_attention(config: RunConfig, device: torch.device, dtype: torch.dtype) -> AttentionKind:
-    """The faster attention where the config says "auto"; see `benchmarks/attention_cpu.py`."""
-    if config.training.attention != "auto":
-        return config.training.attention
-    is_cpu_bf16 = device.type == "cpu" and dtype == torch.bfloat16
-    return "plain" if is_cpu_bf16 and config.model.context <= longest_for_plain else "fused"
+def fresh_state(prepared: Prepared) -> TrainingState:
+    """The state of a run before its first step."""
+    config, model = prepared.config, prepared.model
+    decay = config.training.average_decay
+    n_lanes = choose_lanes(prepared)
+    return TrainingState(
+        model,
+        make_optimizer(model, config.optimizer),
+        make_loss_scale(model.dtype),
+        first_micro_batch(config, prepared.device, n_lanes),
+        Average(model, decay) if decay else None,
+        Lanes(n_lanes),
+    )
+
+
+def choose_lanes(prepared: Prepared) -> int:
+    """How many portions to work on at the same time.
+
+    Raises:
+        ValueError: if several are asked for where they cannot be.
+    """
+    config, wanted = prepared.config, prepared.config.training.lanes
+    obstacle = (
+        "a GPU works on one portion at a time" if prepared.device.type == "cuda"
+        else "the draws of dropout come from one stream" if config.model.dropout
+        else "compiled blocks already use all cores" if prepared.is_compiled
+        else None
+    )  # fmt: skip
+    if obstacle is not None:
+        if wanted not in ("auto", 1):
+            raise ValueError(f"training.lanes is {wanted}, but {obstacle}; use 1 or 'auto'")
+        return 1
+    if wanted != "auto":
+        return wanted
+    n_bytes = sum(parameter.nbytes for parameter in prepared.model.parameters())
+    return max(1, min(torch.get_num_threads(), config.batch_size, lanes_bytes // n_bytes))
+
+
+def first_micro_batch(config: RunConfig, device: torch.device, n_lanes: int) -> int:
+    """How many sequences to begin with; "auto" takes a number that divides the batch evenly."""
+    if config.training.micro_batch != "auto":
+        return min(config.training.micro_batch, config.batch_size)
+    most = max(1, micro_batch_tokens[device.type] // config.model.context)
+    each = -(-config.batch_size // n_lanes)  # no lane without work
+    return max(n for n in range(1, min(most, each) + 1) if config.batch_size % n == 0)
 
 
 def make_loader(prepared: Prepared) -> Loader:
-    """What gives the run its batches, on the device of its model."""
+    """What gives the run its batches, on its device."""
     return Loader(
-        prepared.chunks,
+        prepared.cut,
         seed=prepared.config.seed,
         batch_size=prepared.config.batch_size,
-        device=next(prepared.model.parameters()).device,
+        device=prepared.device,
     )
 
 
 def measure_step_seconds(prepared: Prepared, *, n_steps: int = 25) -> float:
     """The median time of a step on this machine, found with a copy that is thrown away."""
-    device = next(prepared.model.parameters()).device
-    model = make_model(prepared.config, prepared.data.tokenizer, device)
-    state = TrainingState(model, make_optimizer(model, prepared.config.optimizer))
+    model = make_model(
+        prepared.config,
+        prepared.data.tokenizer,
+        prepared.device,
+        prepared.attention,
+        is_compiled=prepared.is_compiled,
+    )
+    state = fresh_state(dataclasses.replace(prepared, model=model))
     seconds = [0.0]
     with make_loader(prepared) as loader:
         for _ in range(n_steps + 1):  # the first one also warms the machine up
@@ -191,102 +280,3 @@ def measure_step_seconds(prepared: Prepared, *, n_steps: int = 25) -> float:
             seconds.append(state.seconds)
     steps = [after - before for before, after in itertools.pairwise(seconds[1:])]
     return statistics.median(steps)
-
-
-def require_new_run(run_folder: Path) -> None:
-    """Refuse to write over a run, and say early where nothing can be written.
-
-    Raises:
-        FileExistsError: saying how to go on with the run that is there.
-    """
-    require_writable(run_folder)
-    if (run_folder / config_file).exists():
-        raise FileExistsError(
-            f"{run_folder} holds a run already; go on with it by `modelwright train --resume "
-            f"{run_folder}`, or choose another folder with --out"
-        )
-
-
-def run_facts(prepared: Prepared) -> dict[str, Any]:
-    """What is worth knowing about a run that its config does not say."""
-    config, data = prepared.config, prepared.data
-    device = next(prepared.model.parameters()).device
-    dtype = choose_dtype(config.training.precision, device)
-    count = count_parameters(prepared.model.config)
-    return {
-        "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": dataclasses.asdict(describe_machine(device)),
-        "precision": str(dtype).removeprefix("torch."),
-        "attention": choose_attention(config, device, dtype),
-        "parameters": dataclasses.asdict(count) | {"total": count.total},
-        "n_tokens": config.n_tokens,
-        "epochs": config.n_tokens / len(data.train),
-        "data": data.facts["splits"],
-        "document_lengths": training_histogram(data.folder),
-        "n_vocab": data.tokenizer.n_vocab,
-        "tokenizer": data.tokenizer.fingerprint,
-    }
-
-
-@contextmanager
-def removed_on_failure(run_folder: Path) -> Iterator[None]:
-    """Make a run folder, and remove it again if the block fails before the first step.
-
-    Only a folder that this call made is removed, and not while another process works in it.
-    """
-    run_folder.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        run_folder.mkdir()
-        made = True
-    except FileExistsError:
-        made = False
-    try:
-        yield
-    except BaseException:
-        if made and not (run_folder / metrics_file).exists():
-            with suppress(ValueError), lock_folder(run_folder):
-                shutil.rmtree(run_folder, ignore_errors=True)
-        raise
-
-
-def _run(
-    prepared: Prepared,
-    state: TrainingState,
-    run_folder: Path,
-    on_progress: Listener,
-    on_sample: Callable[[str], None],
-) -> None:
-    config, data = prepared.config, prepared.data
-    actions: list[Action] = [
-        Evaluate(
-            config.evaluation,
-            prepared.validation,
-            batch_size=config.training.micro_batch,
-            bytes_per_token=data.validation_bytes_per_token,
-        ),
-        Sample(config.samples, data.tokenizer, seed=config.seed, tell=on_sample),
-    ]
-    with stop_on_signals() as stop, make_loader(prepared) as loader:
-        run_loop(
-            state,
-            config,
-            loader,
-            actions=actions,
-            save=Save(config, data.tokenizer, run_folder),
-            record=lambda metrics: append_metrics(run_folder, metrics),
-            on_progress=on_progress,
-            stop=stop,
-        )
-
-
-def _load_state(state: TrainingState, checkpoint: Path, tokenizer: Tokenizer) -> None:
-    """Fill a fresh state from a checkpoint that was trained with the same tokenizer."""
-    saved = json.loads((checkpoint / "config.json").read_text())["tokenizer_fingerprint"]
-    if saved != tokenizer.fingerprint:
-        raise ValueError(
-            f"{checkpoint} was trained with the tokenizer {saved[:16]}, but the data has "
-            f"{tokenizer.fingerprint[:16]}; point data.folder at the data of that run"
-        )
-    load_weights(state.model, checkpoint)
-    facts = load_training_state(checkpoint, state.optimizer)
-    state.step, state.seconds = facts["step"], facts["seconds"]

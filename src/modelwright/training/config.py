@@ -5,10 +5,11 @@ from typing import Literal
 from modelwright.config.schema import settings
 from modelwright.data.config import DataConfig
 from modelwright.generation.config import SamplingConfig
-from modelwright.model.config import ModelConfig
+from modelwright.model.config import AttentionKind, InitialConfig, ModelConfig
 from modelwright.runtime.device import DeviceChoice, PrecisionChoice
 from modelwright.tokenizer.config import TokenizerConfig
 from modelwright.training.optimizers import OptimizerConfig
+from modelwright.training.policies import PoliciesConfig
 from modelwright.training.schedules import ScheduleConfig
 
 
@@ -20,19 +21,56 @@ class TrainingConfig:
     """Number of updates."""
     batch_tokens: int = 4096
     """Tokens that each update learns from."""
-    micro_batch: int = 16
-    """Sequences that go through the model at once; changes the memory, not what is learned."""
+    micro_batch: int | Literal["auto"] = "auto"
+    """Sequences that go through the model at once; changes the memory, not what is learned. auto
+    begins with what suits the device and halves whenever it does not fit."""
+    lanes: int | Literal["auto"] = "auto"
+    """How many portions of a batch are worked on at the same time, each on processor cores of its
+    own; auto takes one for each core of a CPU, and one on a GPU."""
+    cut: Literal["contiguous", "packed"] = "contiguous"
+    """How documents become samples: the text cut anywhere, or whole documents packed into rows, in
+    which none sees another and positions begin anew."""
+    init_from: str | None = None
+    """A run or checkpoint whose weights, model and tokenizer to begin with; fine-tuning."""
     device: DeviceChoice = "auto"
     """Where to train; auto takes a CUDA GPU if there is one."""
     precision: PrecisionChoice = "auto"
-    """Number format of the matrix products; auto takes bf16 where the hardware has it."""
-    attention: Literal["auto", "fused", "plain"] = "auto"
-    """How attention is computed; auto takes the faster one for the device and precision."""
+    """Number format of the matrix products; auto takes bf16 where the hardware has it, else fp16 on
+    a GPU. Weights are fp32 in all of them."""
+    attention: Literal["auto"] | AttentionKind = "auto"
+    """How attention is computed: as the equation has it, in stripes for processors, or by one of
+    PyTorch's kernels; auto takes the fastest that works, and the run's record names it."""
+    compile: bool | Literal["auto"] = "auto"
+    """Whether torch.compile makes programs of the blocks; auto does on a GPU. On a CPU it takes
+    half a minute and a C++ compiler."""
+    recompute: Literal["none", "blocks", "selective"] = "none"
+    """What is forgotten on the way forward and computed again on the way back, to save memory:
+    nothing, all inside a block, or all but matrix products and attention."""
+    recompute_every: int = 1
+    """Of how many blocks one forgets."""
+    deterministic: bool = False
+    """Whether a GPU uses only kernels that give the same bits each time; a CPU always does."""
+    average_decay: float = 0.0
+    """How much of a moving average of the weights stays at each step, such as 0.999; 0 keeps no
+    average."""
+    tensorboard: bool = True
+    """Whether the curves are also written for TensorBoard."""
 
     def __post_init__(self) -> None:
-        for name in ("n_steps", "batch_tokens", "micro_batch"):
+        for name in ("n_steps", "batch_tokens", "recompute_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"training.{name} is {getattr(self, name)}; the least is 1")
+        if self.micro_batch != "auto" and self.micro_batch < 1:
+            raise ValueError(
+                f"training.micro_batch is {self.micro_batch}; the least is 1, or 'auto'"
+            )
+        if self.lanes != "auto" and self.lanes < 1:
+            raise ValueError(f"training.lanes is {self.lanes}; the least is 1, or 'auto'")
+        if not 0 <= self.average_decay < 1:
+            raise ValueError(
+                f"training.average_decay is {self.average_decay}; choose a number from 0 (none) up "
+                "to, but not, 1, such as 0.999"
+            )
 
 
 @settings
@@ -82,6 +120,10 @@ class CheckpointsConfig:
     """Steps from one checkpoint to the next; the last step is always saved."""
     keep: int = 2
     """Newest checkpoints that stay on disk."""
+    keep_best: bool = True
+    """Whether the one with the lowest validation loss stays too."""
+    background: bool = True
+    """Whether training goes on while a checkpoint is written; takes memory for a copy of it."""
 
     def __post_init__(self) -> None:
         for name in ("every_steps", "keep"):
@@ -94,13 +136,15 @@ class RunConfig:
     """One run: its text, tokenizer, model, training and what is observed on the way."""
 
     seed: int = 1
-    """Feeds separate streams for weights, data order and sampling."""
+    """Feeds separate streams for weights, data order, dropout and sampling."""
     data: DataConfig = DataConfig()
     tokenizer: TokenizerConfig = TokenizerConfig()
     model: ModelConfig = ModelConfig()
+    initial: InitialConfig = InitialConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     schedule: ScheduleConfig = ScheduleConfig()
     training: TrainingConfig = TrainingConfig()
+    policies: PoliciesConfig = PoliciesConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     samples: SamplesConfig = SamplesConfig()
     checkpoints: CheckpointsConfig = CheckpointsConfig()

@@ -1,56 +1,55 @@
-"""How gradients become updates."""
+"""Which rule turns gradients into updates; `updates.py` is where it happens."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from modelwright.config.schema import settings
 
 if TYPE_CHECKING:
-    import torch
+    from torch import nn
 
-    from modelwright.model.transformer import Transformer
+    from modelwright.training.updates import Optimizer
+
+UpdateRule = Literal["adamw", "sgd", "muon"]
 
 
 @settings
 class OptimizerConfig:
-    """AdamW, with weight decay on matrices and embeddings only."""
+    """The update rule and its numbers, with weight decay on matrices and embeddings only."""
 
+    kind: UpdateRule = "adamw"
+    """AdamW, gradient descent with momentum, or Muon in the blocks and AdamW for the rest."""
     beta1: float = 0.9
-    """How much of the running mean of gradients is kept each step."""
+    """How much of the running mean of gradients AdamW keeps each step."""
     beta2: float = 0.95
-    """How much of the running mean of squared gradients is kept each step."""
+    """How much of the running mean of squared gradients AdamW keeps each step."""
     epsilon: float = 1e-8
-    """Added to the root of the squares before dividing by it."""
+    """What AdamW adds to the root of the squares before dividing by it."""
+    momentum: float = 0.95
+    """How much of the past gradients sgd (their sum) and muon (their mean) keep each step."""
     weight_decay: float = 0.1
-    """Share of a weight, times the learning rate, that is taken away each step."""
+    """Share of a weight, times the learning rate, that is taken away each step; sgd adds it to
+    the gradient, so it passes through the momentum."""
     clip_norm: float = 1.0
     """Largest global gradient norm; longer gradients are scaled down to it. 0 never clips."""
 
     def __post_init__(self) -> None:
-        for name in ("beta1", "beta2"):
+        for name, usual in (("beta1", 0.9), ("beta2", 0.95), ("momentum", 0.95)):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(
                     f"optimizer.{name} is {getattr(self, name)}; choose a number from 0 up to, "
-                    "but not, 1, such as 0.9"
+                    f"but not, 1, such as {usual}"
                 )
         for name in ("weight_decay", "clip_norm"):
             if getattr(self, name) < 0:
                 raise ValueError(f"optimizer.{name} is {getattr(self, name)}; the least is 0")
         if self.epsilon <= 0:
-            raise ValueError(f"optimizer.epsilon is {self.epsilon}; choose a number above 0")
+            raise ValueError(
+                f"optimizer.epsilon is {self.epsilon}; choose a number above 0, such as 1e-8"
+            )
 
 
-def make_optimizer(model: "Transformer", config: OptimizerConfig) -> "torch.optim.AdamW":
-    """AdamW over a model's parameters; the step sets the learning rate.
+def make_optimizer(model: "nn.Module", config: OptimizerConfig) -> "Optimizer":
+    """The optimizer of a model's parameters; each step is told its learning rate."""
+    from modelwright.training.updates import Optimizer  # loads torch, which a config must not
 
-    Source: Loshchilov & Hutter 2019, "Decoupled Weight Decay Regularization", algorithm 2.
-    """
-    import torch
-
-    parameters = list(model.parameters())
-    groups = [
-        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": config.weight_decay},
-        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(
-        groups, lr=0.0, betas=(config.beta1, config.beta2), eps=config.epsilon, fused=True
-    )
+    return Optimizer(model, config)

@@ -1,64 +1,128 @@
 import dataclasses
 import itertools
+import random
+from collections import Counter
+from typing import Any
 
 import pytest
 import torch
 
+import small
 from modelwright.accounting.parameters import count_parameters
 from modelwright.model.config import ModelConfig
+from modelwright.model.initialise import initialise
+from modelwright.model.presets import presets
 from modelwright.model.transformer import Transformer
 
-options = {
-    "norm": ["layernorm", "rmsnorm"],
+options: dict[str, list[Any]] = {
+    "norm": ["layernorm", "rmsnorm", "none"],
+    "placement": ["pre", "post"],
+    "qk_norm": [True, False],
     "positions": ["learned", "rope", "none"],
-    "mlp": ["gelu", "swiglu"],
+    "mlp": ["gelu", "relu2", "swiglu"],
     "bias": [True, False],
     "tie_embeddings": [True, False],
     "n_kv_heads": [None, 2],
+    "d_head": [None, 10],
+    "d_ff": [None, 40],
+    "vocab_multiple": [1, 16],
 }
-gpt2 = {"context": 1024, "norm": "layernorm", "positions": "learned", "mlp": "gelu", "bias": True}
+combinations = random.Random(0).sample(list(itertools.product(*options.values())), 150)
 
 
-@pytest.mark.parametrize("choice", list(itertools.product(*options.values())))
-def test_the_closed_form_counts_what_the_model_holds(choice: tuple):
+def preset_config(preset: str, **changes: Any) -> ModelConfig:
+    return ModelConfig(**(presets[preset] | changes))
+
+
+def held(model: Transformer) -> Counter[str]:
+    """The model's own tensors by component, a shared one once."""
+    counts: Counter[str] = Counter()
+    for name, parameter in model.named_parameters():
+        owners = name.split(".")[:-1]
+        if owners[-1].endswith("norm"):
+            component = "norms"
+        else:
+            component = owners[2] if owners[0] == "blocks" else owners[0]
+        counts[component] += parameter.numel()
+    return counts
+
+
+def on_meta(config: ModelConfig) -> Transformer:
+    with torch.device("meta"):
+        return Transformer(config)
+
+
+@pytest.mark.parametrize("choice", combinations)
+def test_the_closed_form_counts_what_the_model_holds(choice: tuple[Any, ...]):
     config = ModelConfig(
         vocab_size=101,
         d_model=24,
         n_layers=3,
-        d_ff=40,
         context=9,
         **dict(zip(options, choice, strict=True)),
     )
-    with torch.device("meta"):
-        model = Transformer(config)
+    count, tensors = count_parameters(config), held(on_meta(config))
+    assert count.total + count.padding == tensors.total()
+    assert (count.attention, count.mlp, count.norms, count.position_embedding) == tuple(
+        tensors[name] for name in ("attention", "mlp", "norms", "positions")
+    )
+    matrices = tensors["embedding"] + tensors["unembedding"]
+    assert count.token_embedding + count.unembedding + count.padding == matrices
+    assert count.padding == (config.padded_vocab - 101) * 24 * (1 if config.tie_embeddings else 2)
+
+
+@pytest.mark.parametrize("tie_embeddings", [True, False])
+def test_padding_is_what_starts_as_zeros_and_is_not_in_the_total(tie_embeddings: bool):
+    config = small.model_config(vocab_multiple=16, tie_embeddings=tie_embeddings)
+    model = Transformer(config)
+    initialise(model, seed=0)
+    n_zeros = sum(int(parameter.eq(0).sum()) for parameter in model.parameters())
     count = count_parameters(config)
-    assert count.total == sum(parameter.numel() for parameter in model.parameters())
-    held = dict.fromkeys(("attention", "mlp", "norms"), 0)
-    for name, parameter in model.named_parameters():
-        owner = name.split(".")[-3] if name.count(".") > 1 else ""
-        if owner in held:
-            held[owner] += parameter.numel()
-        elif "norm." in name:
-            held["norms"] += parameter.numel()
-    assert (count.attention, count.mlp, count.norms) == tuple(held.values())
+    assert count.padding == n_zeros > 0
+    assert count.total == count_parameters(dataclasses.replace(config, vocab_multiple=1)).total
 
 
-@pytest.mark.parametrize(
-    ("shape", "published"),
-    [
-        ({"n_layers": 12, "d_model": 768, "n_heads": 12}, 124_439_808),
-        ({"n_layers": 24, "d_model": 1024, "n_heads": 16}, 354_823_168),
-        ({"n_layers": 36, "d_model": 1280, "n_heads": 20}, 774_030_080),
-        ({"n_layers": 48, "d_model": 1600, "n_heads": 25}, 1_557_611_200),
-    ],
-)
-def test_gpt2_has_its_published_number_of_parameters(shape: dict, published: int):
-    assert count_parameters(ModelConfig(vocab_size=50257, **gpt2, **shape)).total == published
+published: dict[str, int] = {
+    "gpt2-small": 124_439_808,
+    "gpt2-medium": 354_823_168,
+    "gpt2-large": 774_030_080,
+    "gpt2-xl": 1_557_611_200,
+    "gpt2-xl-swiglu": 2_127_057_600,
+    "tinystories-17m": 22_696_448,
+    "llama-2-7b": 6_738_415_616,
+    "llama-3-8b": 8_030_261_248,
+    "llama-3.1-8b": 8_030_261_248,
+    "mistral-7b": 7_241_732_096,
+}
 
 
-def test_the_components_sum_to_the_total():
-    count = count_parameters(ModelConfig(vocab_size=50257, **gpt2))
-    assert sum(dataclasses.asdict(count).values()) == count.total
+@pytest.mark.parametrize("preset", list(published))
+def test_a_published_model_has_its_number_of_parameters(preset: str):
+    config = preset_config(preset)
+    assert count_parameters(config).total == published[preset]
+    assert held(on_meta(config)).total() == published[preset]
+
+
+def test_every_preset_but_our_own_is_among_the_published():
+    assert set(presets) - set(published) == {"laptop"}
+
+
+def test_gpt2_with_a_rounded_vocabulary_has_the_number_others_give():
+    config = preset_config("gpt2-small", vocab_size=50_304)
+    assert count_parameters(config).total == 124_475_904
+    padded = count_parameters(preset_config("gpt2-small", vocab_multiple=64))
+    assert padded.total == 124_439_808
+    assert padded.total + padded.padding == 124_475_904
+
+
+def test_the_laptop_preset_builds_for_a_tokenizer_of_any_size():
+    config = preset_config("laptop", vocab_size=4096)
+    assert count_parameters(config).total == held(on_meta(config)).total()
+
+
+def test_the_components_sum_to_the_total_and_the_padding():
+    count = count_parameters(preset_config("gpt2-small", vocab_multiple=64))
+    assert sum(dataclasses.asdict(count).values()) == count.total + count.padding
 
 
 def test_without_a_vocabulary_there_is_no_count():

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import modelwright
 import small
@@ -12,6 +13,7 @@ from modelwright.cli.display import amount, time_left
 from modelwright.cli.train import run_name, shortened
 from modelwright.model.config import ModelConfig
 from modelwright.runtime.progress import Progress
+from modelwright.training.step import no_second_try
 
 
 def error_of(call) -> Exception:
@@ -25,6 +27,17 @@ def error_of(call) -> Exception:
 def test_our_own_complaints_are_for_the_user():
     assert is_for_the_user(error_of(lambda: ModelConfig(d_model=-1)))
     assert is_for_the_user(error_of(lambda: Path("/nowhere/at/all").read_text()))
+
+
+def test_too_little_memory_is_for_the_user_to_mend():
+    def update() -> None:
+        with no_second_try():
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    error = error_of(update)
+    assert isinstance(error, MemoryError)
+    assert is_for_the_user(error)
+    assert "resume it from its newest checkpoint" in message_of(error)
 
 
 def test_a_fault_inside_a_library_is_not_put_on_the_user():

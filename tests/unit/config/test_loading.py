@@ -76,7 +76,7 @@ def test_the_schema_is_json_and_forbids_unknown_keys():
         ("[training]\nn_steps = 4.0\n", "training.n_steps is 4.0, but it is a whole number"),
         ("[model]\nbias = 1\n", "model.bias is 1, but it is true or false"),
         ("[model]\nn_kv_heads = 'x'\n", 'model.n_kv_heads is "x", but it is a whole number'),
-        ("[training]\nprecision = 'fp8'\n", "one of 'auto', 'fp32', 'bf16'"),
+        ("[training]\nprecision = 'fp8'\n", "but it is one of 'auto', 'fp32', "),
         (
             "[samples]\nprompts = 'one'\n",
             'samples.prompts is "one", but it is a list, each item text',
@@ -195,3 +195,11 @@ def test_a_mistake_in_a_list_of_sections_is_told_with_its_place(
     recipe.write_text(mixture.replace(before, after))
     with pytest.raises(ValueError, match=message):
         load_settings(RunConfig, recipe)
+
+
+def test_a_list_of_sections_may_be_set_from_the_command_line():
+    from modelwright.training.config import RunConfig
+
+    override = 'data.source=[{path="a.txt", weight=2.0}, {path="b.txt"}]'
+    sources = load_settings(RunConfig, None, [override]).config.data.sources
+    assert [(source.path, source.weight) for source in sources] == [("a.txt", 2.0), ("b.txt", 1.0)]

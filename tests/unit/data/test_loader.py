@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 import torch
 
+from modelwright.data import loader as module
 from modelwright.data.loader import (
     Batch,
     Chunks,
     Loader,
+    StoppedWaiting,
     batch_on_cpu,
     batch_on_device,
     not_a_target,
@@ -170,6 +172,60 @@ def test_an_error_is_raised_at_its_own_step_and_the_step_can_be_asked_for_again(
         assert not threads()
         expected = batch_samples(seed=1, step=2, batch_size=4, n_samples=13)
         assert np.array_equal(batches.batch(2).samples, expected)
+
+
+class Blocked(Chunks):
+    """Chunks of which one batch comes only when it is let go."""
+
+    blocks_at = 2
+
+    def __init__(self, *arguments) -> None:
+        super().__init__(*arguments)
+        self.let_go = threading.Event()
+        self.n_made = 0
+
+    def batch(self, samples: np.ndarray) -> Batch:
+        self.n_made += 1
+        if self.n_made == self.blocks_at:
+            self.let_go.wait(60)
+        return super().batch(samples)
+
+
+def test_waiting_for_a_batch_can_be_stopped_and_taken_up_again():
+    cut = Blocked(sequence(), 16)
+    with loader(cut) as batches:
+        batches.batch(0, is_stopped=lambda: True)  # it is there or comes soon, so it is given
+        asked: list[int] = []
+
+        def is_stopped() -> bool:
+            asked.append(1)
+            return len(asked) == 2
+
+        with pytest.raises(StoppedWaiting):
+            batches.batch(1, is_stopped=is_stopped)
+        assert len(asked) == 2
+        cut.let_go.set()
+        expected = batch_samples(seed=1, step=1, batch_size=4, n_samples=13)
+        assert np.array_equal(batches.batch(1).samples, expected)
+        assert cut.n_made <= 6  # the thread is still the first one
+
+
+def test_a_thread_whose_batch_never_comes_does_not_keep_the_process(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr(module, "seconds_to_end", 0.1)
+    cut = Blocked(sequence(), 16)
+    began = time.monotonic()
+    with loader(cut) as batches:
+        batches.batch(0)
+        with pytest.raises(StoppedWaiting):
+            batches.batch(1, is_stopped=lambda: True)
+    assert time.monotonic() - began < 10
+    assert all(thread.daemon for thread in threads())
+    cut.let_go.set()
+    for thread in threads():
+        thread.join(10)
+    assert not threads()
 
 
 def test_no_thread_is_left_behind():

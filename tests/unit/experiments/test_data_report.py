@@ -16,7 +16,8 @@ from modelwright.data.packing import PackingReport
 from modelwright.experiments.data_plots import document_lengths_plot, round_numbers, shares
 from modelwright.experiments.data_report import data_page
 from modelwright.experiments.report import page as run_page
-from modelwright.training.assembly import prepare, run_facts
+from modelwright.training.assembly import fresh_state, prepare
+from modelwright.training.record import run_facts
 
 histogram = Histogram((64, 128, 256), (3, 1), (300, 200))
 lengths = Lengths(70, 100.0, 125.0, 180.0, 199.0, 200, histogram)
@@ -132,7 +133,7 @@ def test_how_rows_of_a_context_fill_has_a_section():
 
 def test_the_report_of_a_run_tells_how_long_its_documents_are(tmp_path: Path):
     prepared = prepare(small.run_config(tmp_path))
-    facts = run_facts(prepared)
+    facts = run_facts(prepared, fresh_state(prepared))
     assert facts["document_lengths"] == training_histogram(prepared.data.folder)
     records = [
         {"step": 0, "validation_loss": 5.0, "validation_bits_per_byte": 2.0},

@@ -68,3 +68,13 @@ def test_a_tokenizer_with_more_tokens_than_the_model_is_refused():
 def test_counts_below_one_are_refused():
     with pytest.raises(ValueError, match="the least of each is 1"):
         generate(model, tokenizer, "x", n_samples=0)
+
+
+def test_the_padding_of_the_vocabulary_is_never_drawn():
+    tokenizer = small.tokenizer()
+    model = small.model(vocab_size=tokenizer.n_vocab, vocab_multiple=1024, context=16)
+    with torch.no_grad():
+        model.embedding.weight[: tokenizer.n_vocab].mul_(3)  # so that many logits are negative
+    sampling = SamplingConfig(temperature=1.0, top_p=1.0)
+    texts = generate(model, tokenizer, "Once", n_samples=4, max_tokens=20, sampling=sampling)
+    assert all(text.n_tokens for text in texts)  # an id beyond the vocabulary could not be decoded

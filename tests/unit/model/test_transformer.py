@@ -1,221 +1,313 @@
 import dataclasses
-import math
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 import small
 from modelwright.data.loader import not_a_target
-from modelwright.model.attention import attention_kinds
-from modelwright.model.config import ModelConfig
-from modelwright.model.initialise import initialise
+from modelwright.model.config import AttentionKind, ModelConfig
 from modelwright.model.loss import next_token_loss
-from modelwright.model.positions import Rotary
-from modelwright.model.transformer import Transformer
+from modelwright.model.transformer import PostNormBlock, PreNormBlock, Transformer
 
+cpu_kinds: list[AttentionKind] = ["plain", "math", "flash"]
 choices: list[dict[str, Any]] = [
     {},
-    {
-        "norm": "layernorm",
-        "bias": True,
-        "mlp": "gelu",
-        "positions": "learned",
-        "tie_embeddings": False,
-    },
-    {"positions": "none", "n_kv_heads": 1},
-    {"n_kv_heads": None, "bias": True},
+    {"norm": "layernorm", "bias": True, "mlp": "gelu", "positions": "learned"},
+    {"positions": "none", "n_kv_heads": 1, "tie_embeddings": False},
+    {"placement": "post", "mlp": "relu2", "n_kv_heads": None},
+    {"norm": "none", "qk_norm": True, "d_head": 10, "mlp": "silu"},
+    {"vocab_multiple": 16, "rope_factor": 4.0, "mlp": "gelu_tanh"},
 ]
 
 
-@pytest.mark.parametrize("choice", choices)
-@pytest.mark.parametrize("attention", ["fused", "plain"])
-def test_no_position_depends_on_a_later_token(choice: dict[str, Any], attention: str):
-    model = small.model(attention=attention, **choice)
-    taken: dict[str, Tensor] = {}
+def reach(model: Transformer, ids: Tensor, **arguments: Any) -> Tensor:
+    """For each position of one row, how strongly its loss moves with each embedded token."""
+    taken: list[Tensor] = []
 
     def take(_module: object, _inputs: object, output: Tensor) -> Tensor:
-        taken["embedded"] = output.detach().requires_grad_()
-        return taken["embedded"]
+        taken.append(output.detach().requires_grad_())
+        return taken[0]
 
-    model.embedding.register_forward_hook(take)
-    ids = small.ids(batch=1)
-    logits = model(ids)
-    for position in range(ids.shape[1]):
-        loss = torch.nn.functional.cross_entropy(logits[0, position], torch.tensor(3))
-        (gradient,) = torch.autograd.grad(loss, taken["embedded"], retain_graph=True)
-        by_position = gradient[0].abs().sum(-1)
-        assert by_position[position + 1 :].eq(0).all()  # exactly, not nearly
-        assert by_position[: position + 1].gt(0).all()
+    handle = model.embedding.register_forward_hook(take)
+    logits = model(ids, **arguments)
+    handle.remove()
+    losses = [functional.cross_entropy(line[None], torch.tensor([3])) for line in logits[0]]
+    gradients = [torch.autograd.grad(loss, taken[0], retain_graph=True)[0][0] for loss in losses]
+    return torch.stack(gradients).abs().sum(-1)
 
 
-option_changes = [
-    {"n_layers": 3},
-    {"n_heads": 2, "n_kv_heads": 2},
-    {"n_kv_heads": 4},
-    {"d_ff": 48},
-    {"norm": "layernorm"},
-    {"positions": "learned"},
-    {"positions": "none"},
-    {"rope_theta": 100.0},
-    {"mlp": "gelu"},
-    {"bias": True},
-    {"tie_embeddings": False},
-    {"d_model": 32},
-    {"vocab_size": 41},
+@pytest.mark.parametrize("choice", choices, ids=str)
+@pytest.mark.parametrize("attention", cpu_kinds)
+def test_no_position_depends_on_a_later_token(choice: dict[str, Any], attention: AttentionKind):
+    strengths = reach(small.model(attention=attention, **choice), small.ids(batch=1))
+    allowed = torch.ones_like(strengths, dtype=torch.bool).tril()
+    assert torch.equal(strengths != 0, allowed)  # exactly zero, not nearly
+
+
+@pytest.mark.parametrize("attention", cpu_kinds)
+@pytest.mark.parametrize("window", [1, 3, 11, 12])
+def test_a_position_sees_exactly_its_window(window: int, attention: AttentionKind):
+    model = small.model(n_layers=1, window=window, attention=attention)
+    places = torch.arange(11)
+    distance = places[:, None] - places
+    allowed = (distance >= 0) & (distance < window)
+    assert torch.equal(reach(model, small.ids(batch=1)) != 0, allowed)
+
+
+def test_each_layer_adds_a_window_to_what_is_reached():
+    distance = torch.arange(11)[:, None] - torch.arange(11)
+    model = small.model(n_layers=3, window=3)
+    allowed = (distance >= 0) & (distance <= 3 * (3 - 1))
+    assert torch.equal(reach(model, small.ids(batch=1)) != 0, allowed)
+
+
+@pytest.mark.parametrize("attention", cpu_kinds)
+@pytest.mark.parametrize("window", [None, 2])
+def test_documents_of_a_row_do_not_meet(window: int | None, attention: AttentionKind):
+    model = small.model(n_layers=1, window=window, attention=attention)
+    # The numbers are names: 7 before 2 is as good as 0 before 1, and a document may be one token.
+    documents = torch.tensor([[7, 7, 7, 2, 3, 3, 3, 3, 3, 4, 4]])
+    allowed = (documents[0][:, None] == documents[0]).tril()
+    if window:
+        allowed = allowed.triu(1 - window)
+    assert torch.equal(reach(model, small.ids(batch=1), documents=documents) != 0, allowed)
+
+
+lengths = [[3, 1, 5, 2], [11]]
+
+
+@pytest.mark.parametrize("window", [None, 2, 4])
+@pytest.mark.parametrize("positions", ["learned", "rope", "none"])
+def test_packed_documents_get_the_logits_of_separate_texts(positions: str, window: int | None):
+    model = small.model(dtype=torch.float64, positions=positions, window=window)
+    ids = small.ids()
+    parts = [row.split(sizes) for row, sizes in zip(ids, lengths, strict=True)]
+    expected = torch.stack([torch.cat([model(part[None])[0] for part in row]) for row in parts])
+    begun_anew = torch.stack([torch.cat([torch.arange(n) for n in sizes]) for sizes in lengths])
+    numbers = torch.stack(
+        [torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes)) for sizes in lengths]
+    )
+    packed = model(ids, positions=begun_anew, documents=numbers)
+    assert (packed - expected).abs().max() < 1e-12
+    running_on = model(ids, documents=numbers)
+    # Rotated products depend on distances alone; a learned table also on where a text begins.
+    assert ((running_on - expected).abs().max() < 1e-12) == (positions != "learned")
+    assert (model(ids, positions=begun_anew) - expected).abs().max() > 1e-3 or window == 1
+
+
+def test_documents_as_long_as_the_row_change_nothing():
+    model, ids = small.model(), small.ids()
+    one = model(ids, documents=torch.zeros_like(ids), positions=torch.arange(11).expand(2, -1))
+    assert torch.allclose(one, model(ids), atol=1e-5)  # another kernel than without a mask
+
+
+stretched = {"rope_theta": 100.0, "rope_factor": 4.0, "rope_original_context": 64}
+option_changes: list[tuple[dict[str, Any], dict[str, Any]]] = [
+    ({}, {"n_layers": 3}),
+    ({}, {"n_heads": 2, "n_kv_heads": 2}),
+    ({}, {"n_kv_heads": 4}),
+    ({}, {"d_head": 8}),
+    ({}, {"d_ff": 48}),
+    ({}, {"norm": "layernorm"}),
+    ({}, {"norm": "none"}),
+    ({}, {"norm_epsilon": 0.1}),
+    ({"norm": "layernorm"}, {"norm_epsilon": 0.1}),
+    ({}, {"placement": "post"}),
+    ({}, {"qk_norm": True}),
+    ({}, {"positions": "learned"}),
+    ({}, {"positions": "none"}),
+    ({}, {"rope_theta": 100.0}),
+    ({}, stretched),
+    (stretched, {"rope_factor": 8.0}),
+    (stretched, {"rope_low_frequency": 2.0}),
+    (stretched, {"rope_high_frequency": 3.0}),
+    (stretched, {"rope_original_context": 32}),
+    ({}, {"window": 3}),
+    *(({}, {"mlp": mlp}) for mlp in ("gelu", "gelu_tanh", "silu", "relu2")),
+    ({"mlp": "gelu"}, {"mlp": "gelu_tanh"}),
+    ({}, {"bias": True}),
+    ({"norm": "layernorm"}, {"bias": True}),
+    ({}, {"tie_embeddings": False}),
+    ({}, {"dropout": 0.1}),
+    ({}, {"d_model": 32}),
+    ({}, {"vocab_size": 41}),
 ]
 
 
-@pytest.mark.parametrize("change", option_changes, ids=str)
-def test_every_option_changes_the_answer(change: dict[str, Any]):
-    base, changed = small.model()(small.ids()), small.model(**change)(small.ids())
-    assert base.shape != changed.shape or not torch.allclose(base, changed, atol=1e-3)
+@pytest.mark.parametrize(("base", "change"), option_changes, ids=str)
+def test_every_option_changes_the_answer(base: dict[str, Any], change: dict[str, Any]):
+    before = small.model(**base, dtype=torch.float64)(small.ids())
+    after = small.model(**(base | change), dtype=torch.float64)(small.ids())
+    # The two forms of GELU are the closest of all these.
+    assert before.shape != after.shape or (before - after).abs().max() > 1e-4
 
 
 def test_every_field_of_the_config_is_among_the_tested_options():
-    tested = {name for change in option_changes for name in change} | {"context"}
+    # The context only sets a limit, and the padding of the vocabulary changes no answer; both have
+    # tests of their own.
+    tested = {name for _, change in option_changes for name in change}
+    tested |= {"context", "vocab_multiple"}
     assert tested == {field.name for field in dataclasses.fields(ModelConfig)}
 
 
-def test_a_longer_context_gives_the_same_answer_to_the_same_text():
-    longer = small.model(context=40)
-    longer.load_state_dict(small.model().state_dict())
-    assert torch.equal(longer(small.ids()), small.model()(small.ids()))
+@pytest.mark.parametrize("positions", ["rope", "none"])
+def test_a_longer_context_gives_the_same_answer_to_the_same_text(positions: str):
+    longer = small.model(context=40, positions=positions)
+    longer.load_state_dict(small.model(positions=positions).state_dict())
+    assert torch.equal(longer(small.ids()), small.model(positions=positions)(small.ids()))
 
 
 def test_a_text_longer_than_the_context_is_refused():
-    with pytest.raises(ValueError, match=r"has 12 tokens, but model\.context is 11"):
+    with pytest.raises(ValueError, match=r"the text has 12 tokens, but model\.context is 11"):
         small.model()(small.ids(seq=12))
 
 
-@pytest.mark.parametrize("n_kv_heads", [1, 2, 4])
-def test_both_kinds_of_attention_give_the_same_answer_and_gradient(n_kv_heads: int):
-    models = {kind: small.model(attention=kind, n_kv_heads=n_kv_heads) for kind in attention_kinds}
-    for model in models.values():
+def test_a_text_shorter_than_the_context_is_the_beginning_of_a_longer_one():
+    for positions in ("learned", "rope", "none"):
+        model = small.model(positions=positions, dtype=torch.float64)
+        whole = model(small.ids())[:, :5]
+        assert torch.allclose(model(small.ids()[:, :5]), whole, atol=1e-12)
+
+
+class Doubled(torch.nn.Module):
+    """Stands for attention (which is given more) or an MLP; tells what it was given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[Tensor] = []
+
+    def forward(self, x: Tensor, *_: Any) -> Tensor:
+        self.seen.append(x)
+        return 2 * x
+
+
+class Lessened(torch.nn.Module):
+    """Stands for a norm."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x - 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "seen", "result"),
+    [
+        (PreNormBlock, [4.0, 12.0], 37.0),  # 5 + 2 (5 - 1) = 13, 13 + 2 (13 - 1)
+        (PostNormBlock, [5.0, 14.0], 41.0),  # 5 + 2 * 5 - 1 = 14, 14 + 2 * 14 - 1
+    ],
+)
+def test_a_norm_stands_before_a_part_or_after_the_sum(kind: Any, seen: list[float], result: float):
+    attention, mlp = Doubled(), Doubled()
+    block = kind(attention, mlp, Lessened(), Lessened(), 0.0)
+    assert block(torch.full((1, 1, 1), 5.0), None, None).item() == result
+    assert [x.item() for x in (*attention.seen, *mlp.seen)] == seen
+
+
+def test_only_a_pre_norm_model_has_a_norm_before_the_output():
+    names = {name for name, _ in small.model(placement="pre").named_parameters()}
+    assert names - {name for name, _ in small.model(placement="post").named_parameters()} == {
+        "norm.weight"
+    }
+
+
+def test_post_norm_hidden_states_are_normalised():
+    model = small.model(placement="post")
+    for name, parameter in model.named_parameters():
+        if "norm" in name:
+            torch.nn.init.ones_(parameter)
+    assert torch.allclose(model.hidden(small.ids()).square().mean(-1), torch.tensor(1.0), atol=1e-3)
+
+
+def test_no_norm_has_no_parameters_and_leaves_large_numbers_large():
+    model = small.model(norm="none")
+    assert not [name for name, _ in model.named_parameters() if "norm" in name]
+    x = torch.randn(1, 3, 24) * 100
+    assert torch.equal(model.norm(x), x)
+
+
+def test_tied_matrices_are_one_parameter_with_both_gradients():
+    tied, untied = small.model(), small.model(tie_embeddings=False)
+    untied.load_state_dict(tied.state_dict())
+    assert tied.unembedding.weight is tied.embedding.weight
+    assert untied.unembedding.weight is not untied.embedding.weight
+    for model in (tied, untied):
         model(small.ids()).logsumexp(-1).sum().backward()
-    fused, plain = models["fused"], models["plain"]
-    assert torch.allclose(fused(small.ids()), plain(small.ids()), atol=1e-5)
-    for a, b in zip(fused.parameters(), plain.parameters(), strict=True):
-        assert torch.allclose(a.grad, b.grad, atol=1e-4, rtol=1e-4)  # type: ignore[arg-type]
+    both = untied.embedding.weight.grad + untied.unembedding.weight.grad  # type: ignore[operator]
+    assert torch.allclose(tied.embedding.weight.grad, both, rtol=1e-5)  # type: ignore[arg-type]
 
 
-def test_query_heads_share_the_keys_and_values_of_their_group():
-    grouped, full = small.model(n_kv_heads=2), small.model(n_kv_heads=4)
-    weights = grouped.state_dict()
-    d_head, n_heads = grouped.config.d_head, grouped.config.n_heads
-    for name in [name for name in weights if name.endswith("qkv.weight")]:
-        queries, keys, values = weights[name].split([n_heads * d_head, 2 * d_head, 2 * d_head])
-        repeated = [
-            part.view(2, d_head, -1).repeat_interleave(2, dim=0).flatten(0, 1)
-            for part in (keys, values)
-        ]
-        weights[name] = torch.cat([queries, *repeated])
-    full.load_state_dict(weights)
-    assert torch.allclose(grouped(small.ids()), full(small.ids()), atol=1e-5)
-
-
-def test_rotated_products_depend_on_the_distance_alone():
-    rotate = Rotary(50, 8, theta=100.0)
-    generator = torch.Generator().manual_seed(0)
-    query, key = torch.randn(2, 8, generator=generator)
-    rows = rotate(torch.stack([query, key])[None, :, None].expand(1, 2, 50, 8))
-    products = rows[0, 0] @ rows[0, 1].T
-    for distance in (0, 1, 7, 30):
-        diagonal = products.diagonal(-distance)
-        assert torch.allclose(diagonal, diagonal[0].expand_as(diagonal), atol=1e-4)
-    assert not torch.allclose(products.diagonal(0)[0], products.diagonal(-1)[0], atol=1e-2)
-
-
-def test_norms_are_computed_in_fp32_whatever_goes_through():
-    model = small.model()
-    x = torch.randn(1, 3, 24) * 200
-    assert model.norm(x.bfloat16()).dtype == torch.bfloat16
-    expected = model.norm(x.bfloat16().float()).bfloat16()
-    assert torch.equal(model.norm(x.bfloat16()), expected)
+@pytest.mark.parametrize("bias", [True, False])
+def test_biases_are_on_every_linear_layer_and_layernorm_or_on_none(bias: bool):
+    model = small.model(norm="layernorm", bias=bias, mlp="swiglu")
+    biases = {name.removesuffix(".bias") for name, _ in model.named_parameters() if "bias" in name}
+    parts = {"attention.qkv", "attention.output", "mlp.gate", "mlp.up", "mlp.down"}
+    parts |= {"attention_norm", "mlp_norm"}
+    everywhere = {f"blocks.{layer}.{part}" for layer in range(2) for part in parts} | {"norm"}
+    assert biases == (everywhere if bias else set())
 
 
 def test_bf16_weights_are_cast_where_used_and_kept_in_fp32():
-    exact = small.model()
-    rounded = Transformer(exact.config, dtype=torch.bfloat16)
-    rounded.load_state_dict(exact.state_dict())
+    exact, rounded = small.model(), small.model(dtype=torch.bfloat16)
     logits = rounded(small.ids())
     assert logits.dtype == torch.bfloat16
     assert all(parameter.dtype == torch.float32 for parameter in rounded.parameters())
     assert torch.allclose(logits.float(), exact(small.ids()), atol=0.3)
 
 
-@pytest.mark.parametrize("choice", choices)
-def test_every_parameter_is_initialised(choice: dict[str, Any]):
-    model = Transformer(small.model_config(**choice))
-    for parameter in model.parameters():
-        torch.nn.init.constant_(parameter, float("nan"))
-    initialise(model, seed=0)
-    assert not [name for name, p in model.named_parameters() if p.isnan().any()]
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_the_residual_stream_is_in_the_dtype_of_the_products(dtype: torch.dtype):
+    model = small.model(dtype=dtype, positions="learned", norm="layernorm", qk_norm=True)
+    seen: list[torch.dtype] = []
+    for block in model.blocks:
+        block.register_forward_hook(lambda _module, _inputs, output: seen.append(output.dtype))
+    model.hidden(small.ids())
+    assert seen == [dtype] * 2
 
 
-def test_initial_weights_follow_the_written_rule():
-    model = Transformer(ModelConfig(vocab_size=500, d_model=128, n_layers=8, bias=True))
-    initialise(model, seed=0)
-    for name, parameter in model.named_parameters():
-        if parameter.ndim == 2:
-            writes = name.endswith(("attention.output.weight", "mlp.down.weight"))
-            base = math.sqrt(2 / (5 * 128))
-            expected = base / math.sqrt(2 * 8) if writes else base
-            assert parameter.std().item() == pytest.approx(expected, rel=0.05), name
-        else:
-            assert parameter.eq(0.0 if name.endswith("bias") else 1.0).all(), name
+padded: dict[str, Any] = {"vocab_multiple": 16}
 
 
-def test_a_seed_gives_its_own_weights_each_time():
-    first, again, other = (list(small.model(seed=seed).parameters()) for seed in (1, 1, 2))
-    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
-    assert not torch.equal(first[0], other[0])
-
-
-def test_the_loss_is_the_summed_surprise_at_the_counted_targets():
-    model = small.model()
-    inputs = small.ids()
-    targets = small.ids().flip(0)
-    targets[0, :4] = not_a_target
-    chances = model(inputs).softmax(-1)
-    expected = -sum(
-        math.log(chances[row, place, target].item())
-        for row, line in enumerate(targets.tolist())
-        for place, target in enumerate(line)
-        if target != not_a_target
+def padded_and_plain(tie_embeddings: bool) -> tuple[Transformer, Transformer]:
+    """The same weights with 48 rows and with 37."""
+    larger = small.model(dtype=torch.float64, tie_embeddings=tie_embeddings, **padded)
+    smaller = small.model(dtype=torch.float64, tie_embeddings=tie_embeddings)
+    smaller.load_state_dict(
+        {
+            name: weight[:37] if "embedding" in name else weight
+            for name, weight in larger.state_dict().items()
+        }
     )
-    assert next_token_loss(model, inputs, targets).item() == pytest.approx(expected, rel=1e-5)
+    return larger, smaller
 
 
-def test_a_fresh_model_is_as_surprised_as_one_that_knows_nothing():
-    model = Transformer(ModelConfig(vocab_size=1000, d_model=64, n_layers=2))
-    initialise(model, seed=0)
-    ids = small.ids(4, 64, 1000)
-    loss = next_token_loss(model, ids, ids.roll(1)).item() / ids.numel()
-    # Initial logits are normal with variance 2/5, which costs half of that on top.
-    assert loss == pytest.approx(math.log(1000) + 0.2, abs=0.05)
+@pytest.mark.parametrize("tie_embeddings", [True, False])
+def test_padding_of_the_vocabulary_changes_neither_loss_nor_gradient(tie_embeddings: bool):
+    models = padded_and_plain(tie_embeddings)
+    with torch.no_grad():
+        for matrix in (models[0].embedding.weight, models[0].unembedding.weight):
+            matrix[37:] = 50.0  # even if something filled it
+    targets = small.ids().roll(-1, 1)
+    targets[:, -1] = not_a_target
+    losses = [next_token_loss(model, small.ids(), targets) for model in models]
+    assert losses[0].item() == pytest.approx(losses[1].item(), rel=1e-13)
+    assert torch.allclose(*(model(small.ids()) for model in models), rtol=1e-13)
+    for loss in losses:
+        loss.backward()
+    for (name, larger), smaller in zip(
+        models[0].named_parameters(), models[1].parameters(), strict=True
+    ):
+        gradient = larger.grad
+        assert gradient is not None and smaller.grad is not None
+        if "embedding" in name:
+            assert gradient[37:].eq(0).all()  # exactly: a step leaves the padding alone
+            gradient = gradient[:37]
+        assert torch.allclose(gradient, smaller.grad, rtol=1e-12, atol=1e-13), name
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (
-            {"d_model": 25},
-            "d_model is 25, which does not split into model.n_heads = 4 equal heads; the next width that does is 28",
-        ),
-        ({"n_kv_heads": 3}, r"n_kv_heads is 3.*choose one of \[1, 2, 4\]"),
-        ({"d_model": 12, "n_heads": 4}, "choose an even head size"),
-        ({"n_layers": 0}, "model.n_layers is 0; the least is 1"),
-        ({"d_ff": 0}, "model.d_ff is 0"),
-        ({"rope_theta": 1.0}, "model.rope_theta is 1.0"),
-    ],
-)
-def test_an_impossible_shape_is_refused_with_one_that_works(change: dict[str, Any], message: str):
-    with pytest.raises(ValueError, match=message):
-        small.model_config(**change)
-
-
-def test_a_model_needs_to_know_its_vocabulary():
-    with pytest.raises(ValueError, match="vocab_size is not set"):
-        Transformer(ModelConfig())
+def test_logits_have_a_column_for_each_token_and_no_more():
+    model = small.model(**padded)
+    assert model.embedding.weight.shape == (48, 24)
+    assert model(small.ids()).shape == (2, 11, 37)
+    assert model.logits(torch.randn(24)).shape == (37,)

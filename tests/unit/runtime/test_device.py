@@ -1,11 +1,8 @@
 import pytest
 import torch
 
-from modelwright.config.loading import load_settings
 from modelwright.runtime import device
 from modelwright.runtime.device import choose_device, choose_dtype, describe_machine
-from modelwright.training.assembly import choose_attention
-from modelwright.training.config import RunConfig
 
 cpu = torch.device("cpu")
 
@@ -30,20 +27,6 @@ def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch):
         ValueError, match=r"training\.device is 'cuda', but PyTorch sees no CUDA GPU"
     ):
         choose_device("cuda")
-
-
-def run(attention: str = "auto", context: int = 256) -> RunConfig:
-    settings = [f"training.attention={attention}", f"model.context={context}"]
-    return load_settings(RunConfig, None, settings).config
-
-
-def test_auto_attention_is_plain_for_short_texts_in_bf16_on_a_cpu_only():
-    auto = run()
-    assert choose_attention(run(context=1024), cpu, torch.bfloat16) == "fused"
-    assert choose_attention(auto, cpu, torch.bfloat16) == "plain"
-    assert choose_attention(auto, cpu, torch.float32) == "fused"
-    assert choose_attention(auto, torch.device("cuda"), torch.bfloat16) == "fused"
-    assert choose_attention(run("fused"), cpu, torch.bfloat16) == "fused"
 
 
 def test_the_machine_is_described():

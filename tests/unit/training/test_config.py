@@ -1,6 +1,14 @@
+from typing import Any
+
 import pytest
 
-from modelwright.training.config import EvaluationConfig
+from modelwright.training.config import (
+    CheckpointsConfig,
+    EvaluationConfig,
+    RunConfig,
+    SamplesConfig,
+    TrainingConfig,
+)
 
 
 def test_no_limit_of_validation_tokens_is_a_setting():
@@ -8,12 +16,28 @@ def test_no_limit_of_validation_tokens_is_a_setting():
 
 
 @pytest.mark.parametrize(
-    ("wrong", "message"),
+    ("cls", "wrong", "message"),
     [
-        ({"every_steps": 0}, "evaluation.every_steps is 0; the least is 1"),
-        ({"n_tokens": -1}, "evaluation.n_tokens is -1; the least is 1, and 0 reads all"),
+        (EvaluationConfig, {"every_steps": 0}, "evaluation.every_steps is 0; the least is 1"),
+        (EvaluationConfig, {"n_tokens": -1}, "n_tokens is -1; the least is 1, and 0 reads all"),
+        (TrainingConfig, {"n_steps": 0}, "training.n_steps is 0; the least is 1"),
+        (TrainingConfig, {"batch_tokens": 0}, "training.batch_tokens is 0; the least is 1"),
+        (TrainingConfig, {"recompute_every": 0}, "training.recompute_every is 0; the least is 1"),
+        (TrainingConfig, {"micro_batch": 0}, "micro_batch is 0; the least is 1, or 'auto'"),
+        (TrainingConfig, {"average_decay": 1.0}, "average_decay is 1.0; choose a number from 0"),
+        (TrainingConfig, {"average_decay": -0.1}, "average_decay is -0.1; choose a number from 0"),
+        (SamplesConfig, {"max_tokens": 0}, "samples.max_tokens is 0; the least is 1"),
+        (CheckpointsConfig, {"keep": 0}, "checkpoints.keep is 0; the least is 1"),
+        (CheckpointsConfig, {"every_steps": 0}, "checkpoints.every_steps is 0; the least is 1"),
     ],
 )
-def test_evaluation_settings_out_of_range_are_refused(wrong: dict, message: str):
+def test_settings_out_of_range_are_refused(cls: Any, wrong: dict[str, Any], message: str):
     with pytest.raises(ValueError, match=message):
-        EvaluationConfig(**wrong)
+        cls(**wrong)
+
+
+def test_a_batch_is_a_whole_number_of_contexts():
+    with pytest.raises(ValueError, match="the nearest that is, is 1024"):
+        RunConfig(training=TrainingConfig(batch_tokens=1000))
+    config = RunConfig(training=TrainingConfig(batch_tokens=1024, n_steps=7))
+    assert (config.batch_size, config.n_tokens) == (4, 7 * 1024)

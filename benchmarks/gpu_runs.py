@@ -1,0 +1,90 @@
+"""Speed and memory of recipes on a GPU, step by step: what each choice of number format, kernel and
+compiler gives.
+
+    python benchmarks/gpu_runs.py RECIPE [--set section.key=value ...] [--steps 12]
+
+Each variant trains some steps of the recipe's own batches in this process. It prints a table in
+Markdown: median step, tokens per second, MFU, most memory, and the loss after the last step.
+"""
+
+import argparse
+import gc
+import statistics
+import time
+from pathlib import Path
+
+import torch
+
+from modelwright.accounting.flops import training_flops
+from modelwright.config.loading import load_settings
+from modelwright.runtime.device import describe_machine
+from modelwright.training.assembly import fresh_state, make_loader, prepare
+from modelwright.training.config import RunConfig
+from modelwright.training.loop import take_step
+
+variants = {
+    "bf16, compiled": ["training.precision=bf16", "training.compile=true"],
+    "bf16": ["training.precision=bf16", "training.compile=false"],
+    "fp16, compiled": ["training.precision=fp16", "training.compile=true"],
+    "tf32, compiled": ["training.precision=tf32", "training.compile=true"],
+    "bf16, recompute selective": ["training.precision=bf16", "training.recompute=selective"],
+    "bf16, recompute blocks": ["training.precision=bf16", "training.recompute=blocks"],
+    "bf16, packed": ["training.precision=bf16", "training.cut=packed"],
+    "bf16, muon": ["training.precision=bf16", "optimizer.kind=muon"],
+    "bf16, deterministic": ["training.precision=bf16", "training.deterministic=true"],
+}
+
+
+def measure(recipe: Path, overrides: list[str], n_steps: int) -> str:
+    """One row of the table."""
+    torch.compiler.reset()
+    gc.collect()
+    torch.cuda.empty_cache()
+    prepared = prepare(load_settings(RunConfig, recipe, overrides).config)
+    state = fresh_state(prepared)
+    began, steps, memory, loss = time.perf_counter(), [], 0, 0.0
+    with make_loader(prepared) as loader:
+        for step in range(n_steps):
+            metrics, _ = take_step(state, prepared.config, loader)
+            if step == 0:
+                first = time.perf_counter() - began
+            else:
+                steps.append(metrics["step_seconds"])
+                memory = max(memory, metrics["memory_bytes"])
+            loss = metrics.get("loss", loss)
+    torch.use_deterministic_algorithms(False)
+    seconds = statistics.median(steps)
+    config = prepared.config
+    flops = training_flops(prepared.model.config, batch=config.batch_size, seq=config.model.context)
+    share = flops / seconds / prepared.peak.flops_per_second
+    return (
+        f"{prepared.attention} | {state.micro_batch} | {first:.1f} | {seconds * 1e3:.0f} | "
+        f"{config.training.batch_tokens / seconds:,.0f} | {share:.1%} | {memory / 2**30:.1f} | "
+        f"{loss:.4f}"
+    )
+
+
+def main() -> None:
+    """Measure every variant and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("recipe", type=Path)
+    parser.add_argument("--set", dest="overrides", action="append", default=[])
+    parser.add_argument("--steps", type=int, default=12)
+    parser.add_argument("--only", action="append", choices=list(variants))
+    arguments = parser.parse_args()
+    print(describe_machine(torch.device("cuda")))
+    heads = ("variant", "attention", "micro-batch", "first step s", "step ms", "tokens/s", "MFU")
+    print(f"| {' | '.join(heads)} | GiB | loss |")
+    print("| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
+    for name in arguments.only or variants:
+        try:
+            row = measure(
+                arguments.recipe, [*arguments.overrides, *variants[name]], arguments.steps
+            )
+        except (RuntimeError, MemoryError, ValueError) as error:
+            row = f"failed: {str(error).splitlines()[0]}"
+        print(f"| {name} | {row} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,85 @@
+"""Published models by name, in the settings of `ModelConfig` that differ from its defaults.
+
+A recipe takes one with `model.preset = "llama-3-8b"` and may change any setting of it.
+
+Sources: Radford et al. 2019, "Language Models are Unsupervised Multitask Learners", table 2, and
+the released weights; Touvron et al. 2023, "Llama 2"; Grattafiori et al. 2024, "The Llama 3 Herd
+of Models", table 3; Jiang et al. 2023, "Mistral 7B", table 1.
+"""
+
+from typing import Any
+
+
+def _gpt2(d_model: int, n_layers: int, n_heads: int) -> dict[str, Any]:
+    return {
+        "vocab_size": 50_257,
+        "context": 1024,
+        "d_model": d_model,
+        "n_layers": n_layers,
+        "n_heads": n_heads,
+        "norm": "layernorm",
+        "positions": "learned",
+        "mlp": "gelu_tanh",
+        "bias": True,
+        "tie_embeddings": True,
+    }
+
+
+def _llama(vocab_size: int, context: int, **shape: Any) -> dict[str, Any]:
+    return {
+        "vocab_size": vocab_size,
+        "context": context,
+        "norm": "rmsnorm",
+        "positions": "rope",
+        "mlp": "swiglu",
+        "bias": False,
+        "tie_embeddings": False,
+        **shape,
+    }
+
+
+_llama_3_8b = _llama(
+    128_256,
+    8192,
+    d_model=4096,
+    n_layers=32,
+    n_heads=32,
+    n_kv_heads=8,
+    d_ff=14_336,
+    rope_theta=500_000.0,
+)
+
+presets: dict[str, dict[str, Any]] = {
+    # A million parameters and a few more for the vocabulary: minutes on two processor cores.
+    "laptop": {
+        "context": 256,
+        "d_model": 128,
+        "n_layers": 4,
+        "n_heads": 4,
+        "norm": "layernorm",
+        "positions": "rope",
+        "mlp": "gelu_tanh",
+        "bias": False,
+        "tie_embeddings": True,
+    },
+    "gpt2-small": _gpt2(768, 12, 12),
+    "gpt2-medium": _gpt2(1024, 24, 16),
+    "gpt2-large": _gpt2(1280, 36, 20),
+    "gpt2-xl": _gpt2(1600, 48, 25),
+    # GPT-2 XL's widths in Llama's style, at the full 4 d_model in all three matrices of the MLP.
+    "gpt2-xl-swiglu": _llama(50_257, 1024, d_model=1600, n_layers=48, n_heads=25, d_ff=6400),
+    "tinystories-17m": _llama(10_000, 256, d_model=512, n_layers=4, n_heads=16, d_ff=1344),
+    "llama-2-7b": _llama(32_000, 4096, d_model=4096, n_layers=32, n_heads=32, d_ff=11_008),
+    "llama-3-8b": _llama_3_8b,
+    "llama-3.1-8b": _llama_3_8b | {"context": 131_072, "rope_factor": 8.0},
+    "mistral-7b": _llama(
+        32_000,
+        32_768,
+        d_model=4096,
+        n_layers=32,
+        n_heads=32,
+        n_kv_heads=8,
+        d_ff=14_336,
+        window=4096,
+    ),
+}

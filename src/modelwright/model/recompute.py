@@ -1,0 +1,78 @@
+"""Blocks that forget what they computed and compute it again when the gradient needs it."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import (
+    CheckpointPolicy,
+    checkpoint,
+    create_selective_checkpoint_contexts,
+)
+
+from modelwright.model.cross_entropy import surprise_and_slope
+from modelwright.model.transformer import Transformer
+
+RecomputeKind = Literal["none", "blocks", "selective"]
+
+aten = torch.ops.aten
+# What costs more to compute again than to keep: matrix products and attention.
+kept = {
+    aten.mm.default,
+    aten.addmm.default,
+    aten.bmm.default,
+    aten.baddbmm.default,
+    aten._scaled_dot_product_flash_attention.default,
+    aten._scaled_dot_product_flash_attention_for_cpu.default,
+    aten._scaled_dot_product_efficient_attention.default,
+    aten._scaled_dot_product_cudnn_attention.default,
+}
+
+
+def recompute(model: Transformer, kind: RecomputeKind, *, every: int = 1) -> None:
+    """Let blocks of a model keep less between forward and backward, changing it in place.
+
+    The gradients stay the same; see Chen et al. 2016, "Training Deep Nets with Sublinear Memory
+    Cost", and for the selective kind Korthikanti et al. 2022, "Reducing Activation Recomputation in
+    Large Transformer Models", section 5.
+
+    Args:
+        kind: "blocks" keeps only what enters a block, "selective" also the matrix products and
+            attention, so that only cheap operations are done twice.
+        every: of how many blocks one does so.
+    """
+    if kind == "none":
+        return
+    contexts: dict[str, Any] = (
+        {"context_fn": partial(create_selective_checkpoint_contexts, keep_products)}
+        if kind == "selective"
+        else {}
+    )
+    for block in model.blocks[::every]:
+        # The block stays where it is, so that its parameters keep their names.
+        block.forward = forgetful(block.forward, contexts)
+
+
+def forgetful(forward: Callable[..., Tensor], contexts: dict[str, Any]) -> Callable[..., Tensor]:
+    """The same function, but what it keeps for the gradient is dropped and computed again."""
+
+    # A function of this file, because torch.compile leaves a partial of `checkpoint` alone.
+    def recomputed(*inputs: Any) -> Tensor:
+        return checkpoint(forward, *inputs, use_reentrant=False, **contexts)
+
+    return recomputed
+
+
+def keep_products(_context: Any, operation: Any, *_: Any, **__: Any) -> CheckpointPolicy:
+    """Whether the result of an operation is kept for the gradient."""
+    return CheckpointPolicy.MUST_SAVE if operation in kept else CheckpointPolicy.PREFER_RECOMPUTE
+
+
+def compile_blocks(model: Transformer) -> None:
+    """Let torch.compile make one program for all blocks and one for the loss, in place."""
+    for block in model.blocks:
+        assert isinstance(block, nn.Module)
+        block.compile()
+    model.slope_of = torch.compile(surprise_and_slope)

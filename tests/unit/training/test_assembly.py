@@ -1,0 +1,158 @@
+import dataclasses
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+import torch
+
+import small
+from modelwright.data.loader import Chunks
+from modelwright.data.packing import Packed
+from modelwright.model.config import AttentionKind
+from modelwright.training import assembly
+from modelwright.training.assembly import (
+    Prepared,
+    first_micro_batch,
+    fresh_state,
+    make_loader,
+    measure_step_seconds,
+    model_config,
+    prepare,
+    resolve_attention,
+)
+from modelwright.training.precision import NoLossScale
+
+cpu = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A place where the data of `small.run_config` is built already."""
+    place = tmp_path_factory.mktemp("data")
+    prepare(small.run_config(place))
+    return place
+
+
+def prepared(folder: Path, *changes: str, **options: Any) -> Prepared:
+    return prepare(small.run_config(folder, *changes), **options)
+
+
+@pytest.mark.parametrize(
+    ("batch", "context", "device", "n_lanes", "expected"),
+    [
+        (16, 16, "cpu", 1, 16),  # all of it is few enough
+        (48, 64, "cpu", 1, 8),  # at most 512 tokens, and a divisor
+        (30, 128, "cpu", 1, 3),  # 4 do not divide 30
+        (7, 256, "cpu", 1, 1),
+        (6, 10_000, "cpu", 1, 1),  # one sequence is more than that already
+        (96, 1024, "cuda", 1, 48),  # 64 do not divide 96
+        (16, 16, "cpu", 4, 4),  # so that each lane has a portion
+        (3, 16, "cpu", 2, 1),  # 2 do not divide 3
+    ],
+)
+def test_auto_begins_with_a_divisor_that_suits_the_device(
+    tmp_path: Path, batch: int, context: int, device: str, n_lanes: int, expected: int
+):
+    config = small.run_config(
+        tmp_path,
+        "training.micro_batch=auto",
+        f"model.context={context}",
+        f"training.batch_tokens={batch * context}",
+    )
+    assert first_micro_batch(config, torch.device(device), n_lanes) == expected
+
+
+def test_a_portion_is_at_most_the_batch(tmp_path: Path):
+    assert first_micro_batch(small.run_config(tmp_path, "training.micro_batch=3"), cpu, 1) == 3
+    assert first_micro_batch(small.run_config(tmp_path, "training.micro_batch=100"), cpu, 1) == 4
+
+
+def test_attention_is_the_one_that_is_named_or_the_one_that_suits(tmp_path: Path):
+    def kind(*changes: str) -> str:
+        return resolve_attention(small.run_config(tmp_path, *changes), cpu, "fp32")
+
+    assert kind("training.attention=math") == "math"
+    assert kind("training.attention=plain") == "plain"
+    assert kind() in get_args(AttentionKind)
+    assert kind("model.dropout=0.1") == "plain"  # no fused kernel of a CPU drops
+
+
+def test_the_cut_is_the_one_that_is_named(folder: Path):
+    assert isinstance(prepared(folder).cut, Chunks)
+    packed = prepared(folder, "training.cut=packed")
+    assert isinstance(packed.cut, Packed)
+    assert isinstance(packed.validation, Packed)
+    with make_loader(packed) as batches:
+        assert batches.batch(0).documents is not None
+
+
+def test_validation_text_shorter_than_a_context_is_one_sample(folder: Path):
+    data = prepared(folder).data
+    context = len(data.validation) + 10
+    config = small.run_config(
+        folder, f"model.context={context}", f"training.batch_tokens={context}"
+    )
+    cut = assembly.make_cut(config, data.validation, data.tokenizer, is_long=False)
+    assert (len(cut), cut.context) == (1, len(data.validation) - 1)
+    with pytest.raises(ValueError, match="fewer than one context"):
+        assembly.make_cut(config, data.validation, data.tokenizer)
+
+
+def test_a_new_model_has_its_initial_weights_and_another_waits_for_a_checkpoint(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    calls: list[str] = []
+    monkeypatch.setattr(assembly, "set_initial_weights", lambda *_: calls.append("set"))
+    prepared(folder)
+    assert calls == ["set"]
+    prepared(folder, is_new=False)
+    assert calls == ["set"]
+
+
+def test_a_seed_and_a_rule_decide_the_first_weights(folder: Path):
+    def first(*changes: str) -> torch.Tensor:
+        return prepared(folder, *changes).model.embedding.weight.detach()
+
+    assert torch.equal(first(), first())
+    assert not torch.equal(first(), first("seed=2"))
+    assert not torch.equal(first(), first("initial.rule=gpt2"))
+
+
+def test_a_fresh_state_has_what_the_config_asks_for(folder: Path):
+    plain = fresh_state(prepared(folder))
+    assert plain.average is None
+    assert isinstance(plain.loss_scale, NoLossScale)
+    assert (plain.step, plain.micro_batch, plain.left_out) == (0, 2, [])
+    averaged = fresh_state(prepared(folder, "training.average_decay=0.9"))
+    assert averaged.average is not None
+    assert averaged.average.decay == 0.9
+    assert fresh_state(prepared(folder, "training.precision=fp16")).loss_scale.value == 2.0**16
+
+
+def test_a_vocabulary_smaller_than_the_tokenizers_is_refused(folder: Path):
+    data = prepared(folder).data
+    config = small.run_config(folder)
+    assert model_config(config, data.tokenizer).vocab_size == 300
+    larger = dataclasses.replace(config.model, vocab_size=512)
+    assert model_config(dataclasses.replace(config, model=larger), data.tokenizer).vocab_size == 512
+    fewer = dataclasses.replace(
+        config, tokenizer=dataclasses.replace(config.tokenizer, vocab_size=280)
+    )
+    fewer = dataclasses.replace(fewer, model=dataclasses.replace(config.model, vocab_size=290))
+    with pytest.raises(ValueError, match=r"model\.vocab_size is 290, but .* has 300 tokens"):
+        model_config(fewer, data.tokenizer)
+
+
+def test_no_validation_text_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    data = prepared(folder).data
+    without = dataclasses.replace(data, validation=[])  # type: ignore[arg-type]
+    monkeypatch.setattr(assembly, "open_or_build", lambda *_, **__: without)
+    with pytest.raises(ValueError, match="validation_fraction = 0.1 leaves no validation text"):
+        prepared(folder)
+
+
+def test_measuring_a_step_leaves_the_model_as_it_was(folder: Path):
+    ready = prepared(folder)
+    before = [p.detach().clone() for p in ready.model.parameters()]
+    assert measure_step_seconds(ready, n_steps=2) > 0
+    assert all(torch.equal(a, b) for a, b in zip(before, ready.model.parameters(), strict=True))
