@@ -36,6 +36,7 @@
 #include "memory.hpp"
 #include "order.hpp"
 #include "pack.hpp"
+#include "pointwise.hpp"
 #include "range.hpp"
 #include "rows.hpp"
 #include "special.hpp"
@@ -705,6 +706,137 @@ std::uint64_t find_cut(int descriptor, std::uint64_t at, const std::string& patt
   return next_cut(descriptor, at, rule, specials);
 }
 
+// ---- what a training step does to each number
+
+// torch's names, looked up once. Asking a tensor for its address costs less than an exchange by
+// DLPack, which also refuses tensors that want a gradient; neither needs torch to compile.
+struct TorchNames {
+  nb::object float32;
+  nb::object bfloat16;
+  nb::object int64;
+};
+
+const TorchNames& torch_names() {
+  static const TorchNames* const names = [] {
+    const nb::module_ torch = nb::module_::import_("torch");
+    return new TorchNames{torch.attr("float32"), torch.attr("bfloat16"), torch.attr("int64")};
+  }();
+  return *names;
+}
+
+// A torch tensor in this computer's memory, row by row, as long as the object is.
+class TorchTensor {
+ public:
+  TorchTensor(nb::handle tensor, const char* name) : dtype_(tensor.attr("dtype")), name_(name) {
+    if (!nb::cast<bool>(tensor.attr("is_cpu"))) refuse("is not in the processor's memory");
+    if (!nb::cast<bool>(tensor.attr("is_contiguous")())) refuse("is not contiguous");
+    for (const nb::handle size : tensor.attr("shape")) {
+      shape_.push_back(nb::cast<std::size_t>(size));
+      size_ *= shape_.back();
+    }
+    address_ = nb::cast<std::uintptr_t>(tensor.attr("data_ptr")());
+  }
+
+  bool is_fp32() const { return dtype_.is(torch_names().float32); }
+  bool is_bf16() const { return dtype_.is(torch_names().bfloat16); }
+  bool is_int64() const { return dtype_.is(torch_names().int64); }
+  std::size_t size() const { return size_; }
+  const std::vector<std::size_t>& shape() const { return shape_; }
+
+  template <class Number>
+  Number* data() const {
+    return reinterpret_cast<Number*>(address_);
+  }
+
+  void require_like(const TorchTensor& other) const {
+    if (!dtype_.is(other.dtype_)) refuse("has another dtype than the numbers it belongs to");
+    if (shape_ != other.shape_) refuse("has another shape than the numbers it belongs to");
+  }
+
+  [[noreturn]] void refuse(const char* reason) const {
+    throw nb::value_error((std::string(name_) + ": the tensor " + reason).c_str());
+  }
+
+ private:
+  nb::object dtype_;
+  const char* name_;
+  std::vector<std::size_t> shape_;
+  std::size_t size_ = 1;
+  std::uintptr_t address_ = 0;
+};
+
+// Calls `work(loops, number)` with the loops for a tensor's kind of number, and a number of it.
+template <class Work>
+auto with_loops(const TorchTensor& tensor, Work&& work) {
+  if (tensor.is_fp32()) return work(pointwise_loops<float>(), float{});
+  if (tensor.is_bf16()) return work(pointwise_loops<Bfloat16>(), Bfloat16{});
+  tensor.refuse("is neither float32 nor bfloat16");
+}
+
+double turn_into_slope(nb::handle logits, nb::handle targets, std::size_t n_vocab, double scale) {
+  const TorchTensor rows(logits, "logits");
+  const TorchTensor wanted(targets, "targets");
+  if (rows.shape().size() != 2) rows.refuse("has other than two axes");
+  if (!wanted.is_int64()) wanted.refuse("is not int64");
+  if (wanted.shape().size() != 1 || wanted.size() != rows.shape()[0]) {
+    wanted.refuse("is not one target a row of logits");
+  }
+  if (n_vocab == 0 || n_vocab > rows.shape()[1]) {
+    throw nb::value_error("n_vocab is at least one and at most the columns of the logits");
+  }
+  const auto* const target = wanted.data<const std::int64_t>();
+  for (std::size_t i = 0; i < wanted.size(); ++i) {
+    // -1 is `not_a_target`.
+    if (target[i] < -1 || target[i] >= static_cast<std::int64_t>(n_vocab)) {
+      wanted.refuse("has a target that is neither -1 nor below n_vocab");
+    }
+  }
+  return with_loops(rows, [&](const auto& loops, auto number) {
+    std::vector<float> scratch(rows.is_fp32() ? 0 : n_vocab);
+    const nb::gil_scoped_release unlocked;
+    return loops.softmax_slope(rows.data<decltype(number)>(), target, rows.shape()[0],
+                               rows.shape()[1], n_vocab, static_cast<float>(scale),
+                               scratch.data());
+  });
+}
+
+void fill_gelu(nb::handle x, nb::handle value, std::optional<nb::handle> slope) {
+  const TorchTensor from(x, "x");
+  const TorchTensor to(value, "value");
+  to.require_like(from);
+  std::optional<TorchTensor> slopes;
+  if (slope) slopes.emplace(*slope, "slope").require_like(from);
+  with_loops(from, [&](const auto& loops, auto number) {
+    using Number = decltype(number);
+    const nb::gil_scoped_release unlocked;
+    loops.gelu(from.data<const Number>(), to.data<Number>(),
+               slopes ? slopes->data<Number>() : nullptr, from.size());
+  });
+}
+
+void fill_swiglu(nb::handle gate, nb::handle up, nb::handle value,
+                 std::optional<nb::handle> gate_slope, std::optional<nb::handle> up_slope) {
+  const TorchTensor gates(gate, "gate");
+  const TorchTensor ups(up, "up");
+  const TorchTensor to(value, "value");
+  ups.require_like(gates);
+  to.require_like(gates);
+  if (gate_slope.has_value() != up_slope.has_value()) {
+    throw nb::value_error("gate_slope and up_slope: give both or neither");
+  }
+  std::optional<TorchTensor> gate_slopes;
+  std::optional<TorchTensor> up_slopes;
+  if (gate_slope) gate_slopes.emplace(*gate_slope, "gate_slope").require_like(gates);
+  if (up_slope) up_slopes.emplace(*up_slope, "up_slope").require_like(gates);
+  with_loops(gates, [&](const auto& loops, auto number) {
+    using Number = decltype(number);
+    const nb::gil_scoped_release unlocked;
+    loops.swiglu(gates.data<const Number>(), ups.data<const Number>(), to.data<Number>(),
+                 gate_slopes ? gate_slopes->data<Number>() : nullptr,
+                 up_slopes ? up_slopes->data<Number>() : nullptr, gates.size());
+  });
+}
+
 // ---- the order of samples, and rows of tokens
 
 template <class Number, std::size_t n_axes>
@@ -941,6 +1073,12 @@ NB_MODULE(_native, module) {
            nb::keep_alive<1, 2>(), nb::keep_alive<1, 3>())
       .def("feed", &EncodingStream::feed, nb::arg("chunk"))
       .def("finish", &EncodingStream::finish);
+
+  module.def("turn_into_slope", &turn_into_slope, nb::arg("logits"), nb::arg("targets"),
+             nb::arg("n_vocab"), nb::arg("scale"));
+  module.def("fill_gelu", &fill_gelu, nb::arg("x"), nb::arg("value"), nb::arg("slope").none());
+  module.def("fill_swiglu", &fill_swiglu, nb::arg("gate"), nb::arg("up"), nb::arg("value"),
+             nb::arg("gate_slope").none(), nb::arg("up_slope").none());
 
   module.def("permute", &permute_numbers, nb::arg("numbers").noconvert(), nb::arg("n"),
              nb::arg("key"));

@@ -18,6 +18,7 @@ tests=("$@")
   "$root/tests/property/test_packing.py"
   "$root/tests/property/test_order.py"
   "$root/tests/unit/data/test_loader.py"
+  "$root/tests/unit/model/test_core_kernels.py"
 )
 
 nanobind=$("$python" -m nanobind --cmake_dir)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
+from torch import Tensor
 
 Ids = npt.NDArray[np.uint16 | np.uint32]
 
@@ -69,6 +70,15 @@ class EncodingStream:
     def feed(self, chunk: str | bytes) -> Ids: ...
     def finish(self) -> Ids: ...
 
+def turn_into_slope(logits: Tensor, targets: Tensor, n_vocab: int, scale: float) -> float: ...
+def fill_gelu(x: Tensor, value: Tensor, slope: Tensor | None) -> None: ...
+def fill_swiglu(
+    gate: Tensor,
+    up: Tensor,
+    value: Tensor,
+    gate_slope: Tensor | None,
+    up_slope: Tensor | None,
+) -> None: ...
 def permute(numbers: npt.NDArray[np.int64], n: int, key: int) -> None: ...
 def pack(
     document_starts: npt.NDArray[np.int64], context: int

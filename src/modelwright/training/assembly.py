@@ -8,7 +8,9 @@ from pathlib import Path
 
 import torch
 
+from modelwright import _native
 from modelwright.accounting.hardware import Peak, peak_flops
+from modelwright.accounting.parameters import count_parameters
 from modelwright.checkpoint.bundle import load_weights
 from modelwright.data.building import build_data
 from modelwright.data.folder import Data, open_data, require_same_settings
@@ -17,6 +19,7 @@ from modelwright.data.packing import Packed
 from modelwright.data.shards import TokenSequence
 from modelwright.model.attention import choose_attention
 from modelwright.model.config import AttentionKind, ModelConfig
+from modelwright.model.core_kernels import use_core_kernels
 from modelwright.model.initialise import initialise
 from modelwright.model.recompute import compile_blocks, recompute
 from modelwright.model.transformer import Transformer
@@ -40,7 +43,7 @@ from modelwright.training.precision import make_loss_scale
 
 # What goes through the model at once if nobody says: on a GPU as much as makes its kernels busy,
 # halved until it fits; on a processor core what stays near it.
-micro_batch_tokens = {"cuda": 65_536, "cpu": 512}
+micro_batch_tokens = {"cuda": 65_536, "cpu": 1024}
 lanes_bytes = 2**30  # the most memory for the gradients of several lanes
 
 
@@ -57,6 +60,7 @@ class Prepared:
     precision: Precision
     attention: AttentionKind
     is_compiled: bool
+    n_lanes: int
     peak: Peak
 
 
@@ -83,18 +87,30 @@ def prepare(config: RunConfig, on_progress: Listener = nobody, *, is_new: bool =
     attention = resolve_attention(config, device, precision)
     wants_compile = config.training.compile
     is_compiled = device.type == "cuda" if wants_compile == "auto" else wants_compile
+    shape = model_config(config, data.tokenizer)
+    n_lanes = choose_lanes(
+        config, device, n_parameters=count_parameters(shape).total, is_compiled=is_compiled
+    )
+    model = make_model(
+        config,
+        data.tokenizer,
+        device,
+        attention,
+        is_compiled=is_compiled,
+        in_lanes=n_lanes > 1,
+        is_new=is_new,
+    )
     return Prepared(
         config=config,
         data=data,
-        model=make_model(
-            config, data.tokenizer, device, attention, is_compiled=is_compiled, is_new=is_new
-        ),
+        model=model,
         cut=make_cut(config, data.train, data.tokenizer),
         validation=make_cut(config, data.validation, data.tokenizer, is_long=False),
         device=device,
         precision=precision,
         attention=attention,
         is_compiled=is_compiled,
+        n_lanes=n_lanes,
         peak=peak_flops(device, precision),
     )
 
@@ -153,6 +169,7 @@ def make_model(
     attention: AttentionKind,
     *,
     is_compiled: bool,
+    in_lanes: bool = False,
     is_new: bool = True,
 ) -> Transformer:
     """A model of the run's shape with its initial weights, on the device.
@@ -174,6 +191,8 @@ def make_model(
     recompute(model, config.training.recompute, every=config.training.recompute_every)
     if is_compiled:
         compile_blocks(model)
+    elif in_lanes and _native.SIMD != "portable":  # without vectors PyTorch's own are faster
+        use_core_kernels(model)
     return model
 
 
@@ -210,28 +229,29 @@ def fresh_state(prepared: Prepared) -> TrainingState:
     """The state of a run before its first step."""
     config, model = prepared.config, prepared.model
     decay = config.training.average_decay
-    n_lanes = choose_lanes(prepared)
     return TrainingState(
         model,
         make_optimizer(model, config.optimizer),
         make_loss_scale(model.dtype),
-        first_micro_batch(config, prepared.device, n_lanes),
+        first_micro_batch(config, prepared.device, prepared.n_lanes),
         Average(model, decay) if decay else None,
-        Lanes(n_lanes),
+        Lanes(prepared.n_lanes),
     )
 
 
-def choose_lanes(prepared: Prepared) -> int:
+def choose_lanes(
+    config: RunConfig, device: torch.device, *, n_parameters: int, is_compiled: bool
+) -> int:
     """How many portions to work on at the same time.
 
     Raises:
         ValueError: if several are asked for where they cannot be.
     """
-    config, wanted = prepared.config, prepared.config.training.lanes
+    wanted = config.training.lanes
     obstacle = (
-        "a GPU works on one portion at a time" if prepared.device.type == "cuda"
+        "a GPU works on one portion at a time" if device.type == "cuda"
         else "the draws of dropout come from one stream" if config.model.dropout
-        else "compiled blocks already use all cores" if prepared.is_compiled
+        else "compiled blocks already use all cores" if is_compiled
         else None
     )  # fmt: skip
     if obstacle is not None:
@@ -240,8 +260,10 @@ def choose_lanes(prepared: Prepared) -> int:
         return 1
     if wanted != "auto":
         return wanted
-    n_bytes = sum(parameter.nbytes for parameter in prepared.model.parameters())
-    return max(1, min(torch.get_num_threads(), config.batch_size, lanes_bytes // n_bytes))
+    portion = 1 if config.training.micro_batch == "auto" else config.training.micro_batch
+    n_portions = -(-config.batch_size // portion)
+    fitting = lanes_bytes // (4 * n_parameters)
+    return max(1, min(torch.get_num_threads(), n_portions, fitting))
 
 
 def first_micro_batch(config: RunConfig, device: torch.device, n_lanes: int) -> int:
@@ -271,6 +293,7 @@ def measure_step_seconds(prepared: Prepared, *, n_steps: int = 25) -> float:
         prepared.device,
         prepared.attention,
         is_compiled=prepared.is_compiled,
+        in_lanes=prepared.n_lanes > 1,
     )
     state = fresh_state(dataclasses.replace(prepared, model=model))
     seconds = [0.0]
