@@ -344,8 +344,8 @@ modelwright("generate", RUN, *prompt, *sampling, "--samples", 4, "--max-tokens",
 ## What to expect
 
 - Before the first step the loss is about ln 50,257 = 10.8: every token is as likely as any other.
-- This very run has not been carried out. An H100 came to a validation loss of 5.46 after 160 steps of
-  the same size on other text (`docs/results/training-gpu.md`).
+- This very run has not been carried out. An H100 came to a validation loss of 5.46 after 160 steps
+  of the same size on other text (`docs/results/training-gpu.md`).
 - Half a billion tokens are a fifth of the 20 a parameter (2.5 billion) that are thought best for
   the computing they take, and only a fifth of them are different ones.
 - `recipes/gpt2-small.toml` reads ten billion, on a card with fifteen times the FLOPs a second.

@@ -12,6 +12,7 @@ from modelwright.model.config import AttentionKind
 from modelwright.training import assembly
 from modelwright.training.assembly import (
     Prepared,
+    choose_lanes,
     first_micro_batch,
     fresh_state,
     make_loader,
@@ -41,8 +42,8 @@ def prepared(folder: Path, *changes: str, **options: Any) -> Prepared:
     ("batch", "context", "device", "n_lanes", "expected"),
     [
         (16, 16, "cpu", 1, 16),  # all of it is few enough
-        (48, 64, "cpu", 1, 8),  # at most 512 tokens, and a divisor
-        (30, 128, "cpu", 1, 3),  # 4 do not divide 30
+        (48, 64, "cpu", 1, 16),  # at most 1024 tokens, and a divisor
+        (30, 128, "cpu", 1, 6),  # 8 do not divide 30
         (7, 256, "cpu", 1, 1),
         (6, 10_000, "cpu", 1, 1),  # one sequence is more than that already
         (96, 1024, "cuda", 1, 48),  # 64 do not divide 96
@@ -156,3 +157,46 @@ def test_measuring_a_step_leaves_the_model_as_it_was(folder: Path):
     before = [p.detach().clone() for p in ready.model.parameters()]
     assert measure_step_seconds(ready, n_steps=2) > 0
     assert all(torch.equal(a, b) for a, b in zip(before, ready.model.parameters(), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ((), 2),
+        (("training.micro_batch=4",), 1),  # the whole batch of 4 sequences is one portion
+        (("training.lanes=3",), 3),
+        (("model.dropout=0.1",), 1),
+    ],
+)
+def test_there_is_a_lane_for_each_core_that_has_a_portion(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: tuple[str, ...], expected: int
+):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    config = small.run_config(tmp_path, "training.micro_batch=auto", *changes)
+    found = choose_lanes(config, torch.device("cpu"), n_parameters=1000, is_compiled=False)
+    assert found == expected
+
+
+def test_lanes_whose_gradients_would_fill_the_memory_are_fewer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 64)
+    config = small.run_config(tmp_path, "training.micro_batch=auto", "training.batch_tokens=4096")
+    found = choose_lanes(config, torch.device("cpu"), n_parameters=50_000_000, is_compiled=False)
+    assert found == 5  # a gibibyte for gradients of 200 MB
+
+
+@pytest.mark.parametrize(
+    ("device", "change", "compiled", "reason"),
+    [
+        ("cuda", "seed=1", False, "a GPU works on one portion at a time"),
+        ("cpu", "model.dropout=0.1", False, "the draws of dropout come from one stream"),
+        ("cpu", "seed=1", True, "compiled blocks already use all cores"),
+    ],
+)
+def test_lanes_that_cannot_be_are_refused(
+    tmp_path: Path, device: str, change: str, compiled: bool, reason: str
+):
+    config = small.run_config(tmp_path, "training.lanes=2", change)
+    with pytest.raises(ValueError, match=rf"training\.lanes is 2, but {reason}"):
+        choose_lanes(config, torch.device(device), n_parameters=1000, is_compiled=compiled)
