@@ -19,8 +19,8 @@ from modelwright.accounting.flops import training_flops
 from modelwright.config.loading import load_settings
 from modelwright.runtime.device import describe_machine
 from modelwright.training.assembly import fresh_state, make_loader, prepare
+from modelwright.training.attempt import take_step
 from modelwright.training.config import RunConfig
-from modelwright.training.loop import take_step
 
 variants = {
     "bf16, compiled": ["training.precision=bf16", "training.compile=true"],

@@ -34,8 +34,8 @@ from modelwright.model.config import ModelConfig
 from modelwright.model.loss import next_token_loss
 from modelwright.runtime.device import choose_precision
 from modelwright.training.assembly import fresh_state, make_loader, prepare
+from modelwright.training.attempt import TrainingState, take_step
 from modelwright.training.config import RunConfig
-from modelwright.training.loop import TrainingState, take_step
 from modelwright.training.step import portions
 
 N_WARM_UP = 8  # updates of ours; theirs have more, in finding the best portions

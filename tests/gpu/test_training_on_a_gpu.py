@@ -22,7 +22,8 @@ from modelwright.model.recompute import compile_blocks
 from modelwright.runtime.device import set_matmul_precision
 from modelwright.runtime.files import sha256_of
 from modelwright.training.assembly import fresh_state, make_loader, prepare
-from modelwright.training.loop import Interrupted, take_step
+from modelwright.training.attempt import take_step
+from modelwright.training.loop import Interrupted
 from modelwright.training.metrics import read_metrics
 from modelwright.training.runs import resume, train
 

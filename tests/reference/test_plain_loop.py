@@ -13,8 +13,8 @@ import small
 from modelwright.data.loader import Loader
 from modelwright.model.transformer import Transformer
 from modelwright.training.assembly import Prepared, fresh_state, make_loader, prepare
+from modelwright.training.attempt import take_step
 from modelwright.training.config import RunConfig
-from modelwright.training.loop import take_step
 
 n_steps = 50
 

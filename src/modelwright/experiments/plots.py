@@ -11,7 +11,7 @@ matplotlib.use("svg")
 
 from matplotlib import pyplot
 from matplotlib.axes import Axes
-from matplotlib.ticker import EngFormatter, Formatter, FuncFormatter
+from matplotlib.ticker import EngFormatter, Formatter, FuncFormatter, ScalarFormatter
 
 from modelwright.training.metrics import events, is_taken
 
@@ -116,7 +116,14 @@ def mfu_plot(records: Records) -> str:
 
 def memory_plot(records: Records) -> str:
     """Memory held over steps."""
-    return _line(records, "memory_bytes", "memory (GiB)", from_zero=True, unit=bytes_per_gib)
+    return _line(
+        records,
+        "memory_bytes",
+        "memory (GiB)",
+        from_zero=True,
+        unit=bytes_per_gib,
+        values=ScalarFormatter(),
+    )
 
 
 def has_number(records: Records, name: str) -> bool:

@@ -15,8 +15,8 @@ from modelwright.generation.engine import generate
 from modelwright.runtime.interrupts import StopRequest
 from modelwright.runtime.seeding import stream_seed
 from modelwright.tokenizer.tokenizer import Tokenizer
+from modelwright.training.attempt import TrainingState
 from modelwright.training.config import EvaluationConfig, SamplesConfig
-from modelwright.training.loop import TrainingState
 
 
 class Evaluate:

@@ -33,11 +33,11 @@ from modelwright.runtime.device import (
 )
 from modelwright.runtime.progress import Listener, nobody
 from modelwright.tokenizer.tokenizer import Tokenizer
+from modelwright.training.attempt import TrainingState, take_step
 from modelwright.training.averaging import Average
 from modelwright.training.config import RunConfig
 from modelwright.training.fine_tuning import initial_bundle, require_same_tokenizer
 from modelwright.training.lanes import Lanes
-from modelwright.training.loop import TrainingState, take_step
 from modelwright.training.optimizers import make_optimizer
 from modelwright.training.precision import make_loss_scale
 

@@ -32,9 +32,10 @@ from modelwright.runtime.interrupts import stop_on_signals
 from modelwright.runtime.progress import Listener, nobody
 from modelwright.training.actions import Evaluate, Sample, Save
 from modelwright.training.assembly import Prepared, fresh_state, make_loader, prepare
+from modelwright.training.attempt import TrainingState
 from modelwright.training.config import RunConfig
 from modelwright.training.fine_tuning import require_same_tokenizer, with_initial_model
-from modelwright.training.loop import Action, TrainingState, run_loop
+from modelwright.training.loop import Action, run_loop
 from modelwright.training.metrics import config_file, forget_after, metrics_file
 from modelwright.training.record import Record, note_changes, run_facts, step_flops, write_facts
 from modelwright.training.same_run import require_same_run

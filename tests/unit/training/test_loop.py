@@ -12,10 +12,11 @@ import small
 from modelwright.data.loader import Batch, StoppedWaiting
 from modelwright.runtime.interrupts import StopRequest
 from modelwright.runtime.progress import nobody
-from modelwright.training import loop as module
+from modelwright.training import attempt as module
 from modelwright.training import step
+from modelwright.training.attempt import TrainingState, take_step
 from modelwright.training.config import RunConfig
-from modelwright.training.loop import Interrupted, TrainingState, run_loop, take_step
+from modelwright.training.loop import Interrupted, run_loop
 from modelwright.training.optimizers import OptimizerConfig, make_optimizer
 from modelwright.training.precision import LossScale, NoLossScale
 
