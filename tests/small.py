@@ -13,6 +13,7 @@ from modelwright.model.transformer import Transformer
 from modelwright.tokenizer.tokenizer import Tokenizer
 from modelwright.tokenizer.training import train_tokenizer
 from modelwright.training.config import RunConfig
+from modelwright.training.metrics import MetricsFile
 
 
 def model_config(**changes: Any) -> ModelConfig:
@@ -91,3 +92,9 @@ def run_config(folder: Path, *changes: str) -> RunConfig:
         "checkpoints.every_steps=2",
     ]
     return load_settings(RunConfig, None, [*settings, *changes]).config
+
+
+def record(run_folder: Path, metrics: dict[str, Any]) -> None:
+    """Put one line on the record of a run that is not going on."""
+    with MetricsFile(run_folder) as file:
+        file.append(metrics)

@@ -70,12 +70,6 @@ class MetricsFile:
         self.close()
 
 
-def append_metrics(run_folder: Path, record: dict[str, Any]) -> None:
-    """Add one line to a run that is not going on."""
-    with MetricsFile(run_folder) as file:
-        file.append(record)
-
-
 def to_line(record: dict[str, Any]) -> str:
     """A record as JSON; what is not a finite number becomes null, which every reader knows."""
     try:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+import small
 from modelwright.experiments.plots import event_tokens, loss_plot, smoothed, with_number
 from modelwright.experiments.report import (
     human_count,
@@ -13,7 +14,7 @@ from modelwright.experiments.report import (
     page,
     write_report,
 )
-from modelwright.training.metrics import append_metrics, config_file, facts_file
+from modelwright.training.metrics import config_file, facts_file
 
 facts = {
     "started": "2026-01-01T00:00:00+00:00",
@@ -206,14 +207,14 @@ def test_padding_is_told_beside_the_parameters_it_is_no_part_of():
 
 def test_a_run_folder_of_an_older_version_gives_a_page(tmp_path: Path):
     for record in records:
-        append_metrics(tmp_path, record)
+        small.record(tmp_path, record)
     (tmp_path / facts_file).write_text(json.dumps(facts))
     (tmp_path / config_file).write_text("seed = 1\n")
     assert write_report(tmp_path).read_text() == page(tmp_path.name, records, facts, "seed = 1\n")
 
 
 def test_a_run_without_a_step_has_no_report(tmp_path: Path):
-    append_metrics(tmp_path, records[0])
+    small.record(tmp_path, records[0])
     with pytest.raises(ValueError, match="has not taken a step yet"):
         write_report(tmp_path)
 

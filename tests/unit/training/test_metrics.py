@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+import small
 from modelwright.training.metrics import (
     MetricsFile,
-    append_metrics,
     event_details,
     events,
     forget_after,
@@ -21,7 +21,7 @@ def test_what_is_written_is_read_back(tmp_path: Path):
     with MetricsFile(tmp_path) as file:
         for record in records:
             file.append(record)
-    append_metrics(tmp_path, {"step": 3})
+    small.record(tmp_path, {"step": 3})
     assert read_metrics(tmp_path) == [*records, {"step": 3}]
 
 
@@ -64,7 +64,7 @@ def test_a_folder_without_a_run_is_said_to_be_one(tmp_path: Path):
 
 def test_steps_taken_again_are_forgotten(tmp_path: Path):
     for step in range(5):
-        append_metrics(tmp_path, {"step": step})
+        small.record(tmp_path, {"step": step})
     forget_after(tmp_path, 2)
     with MetricsFile(tmp_path) as file:
         file.append({"step": 3, "again": True})
@@ -74,7 +74,7 @@ def test_steps_taken_again_are_forgotten(tmp_path: Path):
 
 def test_a_line_is_json_that_every_reader_knows(tmp_path: Path):
     spiked = {"step": 1, "loss": math.nan, "parts": [math.inf, 1.5], "more": {"a": -math.inf}}
-    append_metrics(tmp_path, spiked)
+    small.record(tmp_path, spiked)
     line = (tmp_path / metrics_file).read_text()
 
     def refuse(name: str):
