@@ -10,13 +10,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import nbclient
+import nbformat
 import pytest
 
 from modelwright.training.metrics import read_metrics
-
-nbformat = pytest.importorskip("nbformat")
-nbclient = pytest.importorskip("nbclient")
-pytest.importorskip("ipykernel")
 
 repository = Path(__file__).parents[2]
 notebook_path = repository / "examples" / "colab.ipynb"

@@ -60,6 +60,11 @@ class TrainingConfig:
         for name in ("n_steps", "batch_tokens", "recompute_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"training.{name} is {getattr(self, name)}; the least is 1")
+        if self.recompute_every > 1 and self.recompute == "none":
+            raise ValueError(
+                f"training.recompute_every is {self.recompute_every}, but training.recompute is "
+                "'none', so no block forgets; choose 'blocks' or 'selective', or leave it out"
+            )
         if self.micro_batch != "auto" and self.micro_batch < 1:
             raise ValueError(
                 f"training.micro_batch is {self.micro_batch}; the least is 1, or 'auto'"

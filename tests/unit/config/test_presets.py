@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
+import jsonschema
 import pytest
 
 from modelwright.cli.config import config as config_command
@@ -239,7 +240,6 @@ def test_the_schema_names_the_presets():
     ],
 )
 def test_the_schema_fits_the_recipes_that_load(recipe: dict[str, Any], fits: bool, tmp_path: Path):
-    jsonschema = pytest.importorskip("jsonschema")
     import tomlkit
 
     validator = jsonschema.Draft202012Validator(json_schema(Estate))

@@ -41,3 +41,11 @@ def test_a_batch_is_a_whole_number_of_contexts():
         RunConfig(training=TrainingConfig(batch_tokens=1000))
     config = RunConfig(training=TrainingConfig(batch_tokens=1024, n_steps=7))
     assert (config.batch_size, config.n_tokens) == (4, 7 * 1024)
+
+
+def test_forgetting_in_every_second_block_needs_something_to_forget():
+    with pytest.raises(
+        ValueError, match=r"recompute_every is 2, but training\.recompute is 'none'"
+    ):
+        TrainingConfig(recompute_every=2)
+    assert TrainingConfig(recompute_every=2, recompute="blocks").recompute_every == 2
