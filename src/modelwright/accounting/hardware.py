@@ -1,150 +1,99 @@
-"""How fast a device multiplies matrices at best: the number that MFU is a share of."""
+"""What is known about the devices that people train on: speed, memory, power and price.
 
+`hardware.toml` beside this file is the table and says what its figures mean; `docs/hardware.md`
+shows it to readers. A device that is not in it, like every processor, is measured
+(`measured_peak.py`).
+"""
+
+import difflib
 import re
-import statistics
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cache
-from typing import TYPE_CHECKING
+from importlib.resources import files
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from modelwright.runtime.device import Precision, choose_dtype
+from modelwright.accounting.measured_peak import Peak, measured_peak
+from modelwright.runtime.device import Precision
 
 if TYPE_CHECKING:
     import torch
 
+NumberFormat = Literal["fp32", "tf32", "bf16", "fp16", "fp8", "int8"]
 
-@dataclass(frozen=True, kw_only=True)
-class Peak:
-    """The best rate of matrix products, and who says so."""
-
-    flops_per_second: float
-    source: str
+# Of the memory of a device without a report: no more than any reports whose error correction has
+# memory of its own. (That of the T4, A10, A10G, L4 and L40S takes a part; they have reports.)
+usable_share = 0.98
 
 
 @dataclass(frozen=True, kw_only=True)
-class GpuRow:
-    """What is published about one kind of GPU; None where its matrix units lack the format."""
+class Device:
+    """What is published about one kind of device; every figure has a source and a date."""
 
-    name: str  # a regular expression for the whole name that CUDA gives, less the maker's
+    key: str  # as typed on a command line
+    title: str
+    names: str  # a regular expression for the whole name that CUDA gives, less the maker's
+    capability: tuple[int, int]
+    # Dense matrix products in operations a second; a format that it lacks is absent.
+    peaks: Mapping[NumberFormat, float] = field(hash=False)
+    bandwidth_bytes_per_second: float  # of its memory
+    interconnect_bytes_per_second: float | None  # both directions; None where there is only PCIe
+    memory_bytes: int  # as the vendor counts it
+    reported_bytes: int | None  # as PyTorch reports it; None where no report was found
+    reported_source: str | None
+    reported_date: str | None
+    watts: float
     source: str
-    fp32: float  # all in TFLOP/s
-    tf32: float | None
-    bf16: float | None
-    fp16: float
+    source_date: str
+    price_per_hour_usd: float | None  # on demand; None where none could be verified
+    price_source: str | None
+    price_date: str | None
+
+    @property
+    def usable_bytes(self) -> int:
+        """The memory that PyTorch sees, before its context and anything else takes of it."""
+        return self.reported_bytes or int(self.memory_bytes * usable_share)
+
+    def peak(self, number_format: NumberFormat) -> Peak | None:
+        """The published rate in that format; None where the device lacks it."""
+        if number_format not in self.peaks:
+            return None
+        return Peak(
+            flops_per_second=self.peaks[number_format],
+            source=f"{self.source}, dense {number_format}",
+        )
 
 
-# Dense products, never the doubled figures "with sparsity", and sums in fp32, as PyTorch has
-# them: GeForce cards are twice as fast when they sum in fp16. A part of a GPU (MIG) and every
-# card that is not here is measured.
-gpu_table = (
-    GpuRow(name="T4", source="NVIDIA T4 datasheet", fp32=8.1, tf32=None, bf16=None, fp16=65),
-    GpuRow(
-        name=r"V100-SXM2-\d+GB",
-        source="NVIDIA V100 datasheet (SXM2)",
-        fp32=15.7,
-        tf32=None,
-        bf16=None,
-        fp16=125,
-    ),
-    GpuRow(
-        name=r"V100-PCIE-\d+GB",
-        source="NVIDIA V100 datasheet (PCIe)",
-        fp32=14,
-        tf32=None,
-        bf16=None,
-        fp16=112,
-    ),
-    GpuRow(name="A10", source="NVIDIA A10 datasheet", fp32=31.2, tf32=62.5, bf16=125, fp16=125),
-    GpuRow(name="A10G", source="NVIDIA A10G datasheet", fp32=35, tf32=35, bf16=70, fp16=70),
-    GpuRow(
-        name=r"A100-(SXM4|PCIE)-\d+GB|A100 80GB PCIe",
-        source="NVIDIA A100 datasheet",
-        fp32=19.5,
-        tf32=156,
-        bf16=312,
-        fp16=312,
-    ),
-    GpuRow(name="L4", source="NVIDIA L4 datasheet", fp32=30.3, tf32=60, bf16=121, fp16=121),
-    GpuRow(
-        name="L40S", source="NVIDIA L40S datasheet", fp32=91.6, tf32=183, bf16=362.05, fp16=362.05
-    ),
-    GpuRow(
-        name="H100 80GB HBM3",
-        source="NVIDIA H100 whitepaper (SXM5)",
-        fp32=66.9,
-        tf32=494.7,
-        bf16=989.4,
-        fp16=989.4,
-    ),
-    GpuRow(
-        name="H100 PCIe",
-        source="NVIDIA H100 whitepaper (PCIe)",
-        fp32=51.2,
-        tf32=378,
-        bf16=756,
-        fp16=756,
-    ),
-    GpuRow(
-        name="H100 NVL",
-        source="NVIDIA H100 datasheet (NVL)",
-        fp32=60,
-        tf32=417.5,
-        bf16=835.5,
-        fp16=835.5,
-    ),
-    GpuRow(
-        name="H200",
-        source="NVIDIA H200 datasheet (SXM)",
-        fp32=67,
-        tf32=494.5,
-        bf16=989.5,
-        fp16=989.5,
-    ),
-    GpuRow(
-        name="H200 NVL",
-        source="NVIDIA H200 datasheet (NVL)",
-        fp32=60,
-        tf32=417.5,
-        bf16=835.5,
-        fp16=835.5,
-    ),
-    GpuRow(
-        name="B200", source="NVIDIA HGX B200 datasheet", fp32=75, tf32=1125, bf16=2250, fp16=2250
-    ),
-    GpuRow(
-        name="GeForce RTX 3090",
-        source="NVIDIA GA102 whitepaper",
-        fp32=35.6,
-        tf32=35.6,
-        bf16=71,
-        fp16=71,
-    ),
-    GpuRow(
-        name="GeForce RTX 4090",
-        source="NVIDIA Ada whitepaper",
-        fp32=82.6,
-        tf32=82.6,
-        bf16=165.2,
-        fp16=165.2,
-    ),
-)
+@cache
+def devices() -> Mapping[str, Device]:
+    """The table by key, in its own order: by family, older ones first."""
+    text = (files("modelwright.accounting") / "hardware.toml").read_text(encoding="utf-8")
+    rows = tomllib.loads(text)["device"]
+    return MappingProxyType({row["key"]: _device(row) for row in rows})
 
-measuring_seconds = 0.5
-n_runs = 5
 
-# Rows, inner width, columns: squares, and an MLP's way up over a batch of tokens; in the order of
-# their work, so that a slow device stops before those that would take it too long.
-measured_shapes = (
-    (512, 512, 512),
-    (1024, 1024, 1024),
-    (4096, 256, 1024),
-    (2048, 2048, 2048),
-    (8192, 1024, 4096),
-    (4096, 4096, 4096),
-    (8192, 8192, 8192),
-)
+def device_named(key: str) -> Device:
+    """The device with that key, whatever the case of its letters.
+
+    Raises:
+        ValueError: if the table has none; names the nearest and lists all.
+    """
+    known = devices()
+    wanted = key.strip().lower()
+    if wanted in known:
+        return known[wanted]
+    longer = [one for one in known if wanted and one.startswith(wanted)]
+    near = longer or difflib.get_close_matches(wanted, known, n=3, cutoff=0.5)
+    hint = f"; did you mean {' or '.join(repr(one) for one in near)}?" if near else ";"
+    raise ValueError(f"no device is called {key!r}{hint} known are {', '.join(known)}")
+
+
+def device_of(cuda_name: str) -> Device | None:
+    """The device with the name that `torch.cuda.get_device_name` gives; None where not known."""
+    name = re.sub(r"^(NVIDIA |Tesla |AMD )+", "", cuda_name)
+    return next((one for one in devices().values() if re.fullmatch(one.names, name)), None)
 
 
 def peak_flops(device: "torch.device", precision: Precision) -> Peak:
@@ -164,84 +113,85 @@ def peak_flops(device: "torch.device", precision: Precision) -> Peak:
 
 def published_peak(gpu: str, precision: Precision) -> Peak | None:
     """What is published for a GPU of that name in that precision; None where it is not known."""
-    name = re.sub(r"^(NVIDIA |Tesla )+", "", gpu)
-    for row in gpu_table:
-        if re.fullmatch(row.name, name):
-            tera = getattr(row, precision)
-            if tera is None:
-                return None
-            return Peak(flops_per_second=tera * 1e12, source=f"{row.source}, dense {precision}")
-    return None
+    device = device_of(gpu)
+    return device and device.peak(precision)
 
 
-@cache
-def measured_peak(device: "torch.device", precision: Precision) -> Peak:
-    """The best median rate over products of several shapes; measured once a process.
-
-    It is what can be had here and now, not what the hardware could do: on a machine with other
-    work it comes out lower, and the MFU higher. Takes less than a second.
-    """
-    import torch
-
-    dtype = choose_dtype(precision, device)
-    # Of its own, so that measuring leaves the random numbers of the run alone.
-    generator = torch.Generator(device)
-    with _float32_products(device, precision):
-        _median_seconds(device, dtype, (64, 64, 64), generator)  # loads the matrix library
-        deadline = time.perf_counter() + measuring_seconds
-        best = 0.0
-        for rows, inner, columns in measured_shapes:
-            work = 2 * rows * inner * columns
-            left = deadline - time.perf_counter()
-            # Small products are slow on a busy machine, so a guess from them may be far too long.
-            if left < 0 or (best and 2 * work / best > left + measuring_seconds):
-                break
-            try:
-                seconds = _median_seconds(device, dtype, (rows, inner, columns), generator)
-            except torch.OutOfMemoryError:
-                break
-            best = max(best, work / seconds)
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
-    return Peak(flops_per_second=best, source=f"best {precision} matrix product measured here")
-
-
-def _median_seconds(
-    device: "torch.device",
-    dtype: "torch.dtype",
-    shape: tuple[int, int, int],
-    generator: "torch.Generator",
-) -> float:
-    """The median time of a product after one that warms up; few runs where it takes long."""
-    import torch
-
-    rows, inner, columns = shape
-    # Not zeros, with which a GPU draws less power and so runs at a higher clock.
-    left, right = (
-        torch.empty(size, device=device, dtype=dtype).uniform_(-1, 1, generator=generator)
-        for size in ((rows, inner), (inner, columns))
+def device_tables() -> str:
+    """The whole table in Markdown: first the figures, then where they come from."""
+    known = list(devices().values())
+    return "\n\n".join(
+        (
+            _markdown(figure_columns, [_figures(one) for one in known]),
+            _markdown(source_columns, [_sources(one) for one in known]),
+        )
     )
-    seconds: list[float] = []
-    while len(seconds) <= n_runs:
-        began = time.perf_counter()
-        torch.mm(left, right)
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        seconds.append(time.perf_counter() - began)
-        if len(seconds) > 1 and sum(seconds) > measuring_seconds / len(measured_shapes):
-            break
-    return statistics.median(seconds[1:])
 
 
-@contextmanager
-def _float32_products(device: "torch.device", precision: Precision) -> Iterator[None]:
-    """Let a GPU multiply float32 numbers as the precision says, and as before afterwards."""
-    import torch
+figure_columns = (
+    "device",
+    "what it is",
+    "capability",
+    *get_args(NumberFormat),
+    "memory GiB",
+    "usable GiB",
+    "GB/s",
+    "link GB/s",
+    "W",
+    "$/h",
+)
+source_columns = ("device", "figures", "usable memory", "price")
 
-    before = torch.get_float32_matmul_precision()
-    if device.type == "cuda":
-        torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)
+
+def _figures(device: Device) -> list[str]:
+    gib = 2**30
+    peaks = [device.peaks.get(one) for one in get_args(NumberFormat)]
+    link, price = device.interconnect_bytes_per_second, device.price_per_hour_usd
+    return [
+        f"`{device.key}`",
+        device.title,
+        ".".join(str(one) for one in device.capability),
+        *("–" if peak is None else f"{peak / 1e12:g}" for peak in peaks),
+        f"{device.memory_bytes / gib:g}",
+        f"{device.usable_bytes / gib:.2f}" + ("" if device.reported_bytes else "*"),
+        f"{device.bandwidth_bytes_per_second / 1e9:g}",
+        "–" if link is None else f"{link / 1e9:g}",
+        f"{device.watts:g}",
+        "–" if price is None else f"{price:g}",
+    ]
+
+
+def _sources(device: Device) -> list[str]:
+    cited = (
+        (device.source, device.source_date),
+        (device.reported_source, device.reported_date),
+        (device.price_source, device.price_date),
+    )
+    return [f"`{device.key}`", *(f"{what}, {date}" if what else "–" for what, date in cited)]
+
+
+def _markdown(columns: tuple[str, ...], rows: list[list[str]]) -> str:
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _device(row: dict[str, Any]) -> Device:
+    """A row of the file in plain units; an unknown or missing key is an error."""
+    major, minor = row.pop("capability")
+    teraflops: dict[NumberFormat, float] = row.pop("teraflops")
+    link = row.pop("interconnect_gb_per_second", None)
+    usable_mib = row.pop("usable_mib", None)
+    return Device(
+        capability=(major, minor),
+        peaks=MappingProxyType({name: tera * 1e12 for name, tera in teraflops.items()}),
+        bandwidth_bytes_per_second=row.pop("bandwidth_gb_per_second") * 1e9,
+        interconnect_bytes_per_second=None if link is None else link * 1e9,
+        memory_bytes=row.pop("memory_gib") * 2**30,
+        reported_bytes=None if usable_mib is None else usable_mib * 2**20,
+        reported_source=row.pop("usable_source", None),
+        reported_date=row.pop("usable_date", None),
+        price_per_hour_usd=row.pop("price_per_hour_usd", None),
+        price_source=row.pop("price_source", None),
+        price_date=row.pop("price_date", None),
+        **row,
+    )

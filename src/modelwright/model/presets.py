@@ -3,17 +3,19 @@
 A recipe takes one with `model.preset = "llama-3-8b"` and may change any setting of it.
 
 Sources: Radford et al. 2019, "Language Models are Unsupervised Multitask Learners", table 2, and
-the released weights; Touvron et al. 2023, "Llama 2"; Grattafiori et al. 2024, "The Llama 3 Herd
-of Models", table 3; Jiang et al. 2023, "Mistral 7B", table 1.
+the released weights; Brown et al. 2020, "Language Models are Few-Shot Learners", table 2.1, whose
+every second layer looks back in narrow bands where ours sees everything; Touvron et al. 2023,
+"Llama 2", and the configs released with its weights; Grattafiori et al. 2024, "The Llama 3 Herd of
+Models", table 3; Jiang et al. 2023, "Mistral 7B", table 1.
 """
 
 from typing import Any
 
 
-def _gpt2(d_model: int, n_layers: int, n_heads: int) -> dict[str, Any]:
+def _gpt2(d_model: int, n_layers: int, n_heads: int, *, context: int = 1024) -> dict[str, Any]:
     return {
         "vocab_size": 50_257,
-        "context": 1024,
+        "context": context,
         "d_model": d_model,
         "n_layers": n_layers,
         "n_heads": n_heads,
@@ -38,6 +40,9 @@ def _llama(vocab_size: int, context: int, **shape: Any) -> dict[str, Any]:
     }
 
 
+_llama_2_70b = _llama(
+    32_000, 4096, d_model=8192, n_layers=80, n_heads=64, n_kv_heads=8, d_ff=28_672
+)
 _llama_3_8b = _llama(
     128_256,
     8192,
@@ -68,9 +73,13 @@ presets: dict[str, dict[str, Any]] = {
     "gpt2-xl": _gpt2(1600, 48, 25),
     # GPT-2 XL's widths in Llama's style, at the full 4 d_model in all three matrices of the MLP.
     "gpt2-xl-swiglu": _llama(50_257, 1024, d_model=1600, n_layers=48, n_heads=25, d_ff=6400),
+    "gpt3-175b": _gpt2(12_288, 96, 96, context=2048),
     "tinystories-17m": _llama(10_000, 256, d_model=512, n_layers=4, n_heads=16, d_ff=1344),
     "llama-2-7b": _llama(32_000, 4096, d_model=4096, n_layers=32, n_heads=32, d_ff=11_008),
+    "llama-2-13b": _llama(32_000, 4096, d_model=5120, n_layers=40, n_heads=40, d_ff=13_824),
+    "llama-2-70b": _llama_2_70b,
     "llama-3-8b": _llama_3_8b,
+    "llama-3-70b": _llama_2_70b | {"vocab_size": 128_256, "context": 8192, "rope_theta": 500_000.0},
     "llama-3.1-8b": _llama_3_8b | {"context": 131_072, "rope_factor": 8.0},
     "mistral-7b": _llama(
         32_000,

@@ -8,11 +8,13 @@ import pytest
 import torch
 
 import small
-from modelwright.accounting.parameters import count_parameters
+from modelwright.accounting.parameters import count_parameters, tensor_counts
 from modelwright.model.config import ModelConfig
 from modelwright.model.initialise import initialise
 from modelwright.model.presets import presets
 from modelwright.model.transformer import Transformer
+from modelwright.training.optimizers import OptimizerConfig
+from modelwright.training.updates import parameter_groups
 
 options: dict[str, list[Any]] = {
     "norm": ["layernorm", "rmsnorm", "none"],
@@ -52,15 +54,14 @@ def on_meta(config: ModelConfig) -> Transformer:
         return Transformer(config)
 
 
+def small_config(choice: tuple[Any, ...]) -> ModelConfig:
+    chosen = dict(zip(options, choice, strict=True))
+    return ModelConfig(vocab_size=101, d_model=24, n_layers=3, context=9, **chosen)
+
+
 @pytest.mark.parametrize("choice", combinations)
 def test_the_closed_form_counts_what_the_model_holds(choice: tuple[Any, ...]):
-    config = ModelConfig(
-        vocab_size=101,
-        d_model=24,
-        n_layers=3,
-        context=9,
-        **dict(zip(options, choice, strict=True)),
-    )
+    config = small_config(choice)
     count, tensors = count_parameters(config), held(on_meta(config))
     assert count.total + count.padding == tensors.total()
     assert (count.attention, count.mlp, count.norms, count.position_embedding) == tuple(
@@ -88,9 +89,13 @@ published: dict[str, int] = {
     "gpt2-large": 774_030_080,
     "gpt2-xl": 1_557_611_200,
     "gpt2-xl-swiglu": 2_127_057_600,
+    "gpt3-175b": 174_604_259_328,
     "tinystories-17m": 22_696_448,
     "llama-2-7b": 6_738_415_616,
+    "llama-2-13b": 13_015_864_320,
+    "llama-2-70b": 68_976_648_192,
     "llama-3-8b": 8_030_261_248,
+    "llama-3-70b": 70_553_706_496,
     "llama-3.1-8b": 8_030_261_248,
     "mistral-7b": 7_241_732_096,
 }
@@ -128,3 +133,70 @@ def test_the_components_sum_to_the_total_and_the_padding():
 def test_without_a_vocabulary_there_is_no_count():
     with pytest.raises(ValueError, match="vocab_size is not set"):
         count_parameters(ModelConfig())
+
+
+def shapes_of(model: Transformer) -> list[tuple[str, tuple[int, ...]]]:
+    return [(name, tuple(parameter.shape)) for name, parameter in model.named_parameters()]
+
+
+@pytest.mark.parametrize("choice", combinations)
+def test_the_table_of_tensors_is_the_models_own(choice: tuple[Any, ...]):
+    config = small_config(choice)
+    table = tensor_counts(config)
+    assert [(tensor.name, tensor.shape) for tensor in table] == shapes_of(on_meta(config))
+
+
+@pytest.mark.parametrize("preset", list(presets))
+def test_the_table_of_a_presets_tensors_is_the_models_own(preset: str):
+    config = preset_config(preset, vocab_multiple=64)
+    if config.vocab_size is None:
+        config = dataclasses.replace(config, vocab_size=4096)
+    table, model = tensor_counts(config), on_meta(config)
+    assert [(tensor.name, tensor.shape) for tensor in table] == shapes_of(model)
+    n_held = sum(parameter.numel() for parameter in model.parameters())
+    assert sum(tensor.n_parameters for tensor in table) == n_held
+
+
+@pytest.mark.parametrize("choice", combinations)
+def test_the_table_of_tensors_sums_to_the_closed_form_by_component(choice: tuple[Any, ...]):
+    config = small_config(choice)
+    sums = Counter[str]()
+    for tensor in tensor_counts(config):
+        sums[tensor.component] += tensor.n_parameters
+    padding = (config.padded_vocab - config.known_vocab) * config.d_model
+    expected = dataclasses.asdict(count_parameters(config))
+    assert expected.pop("padding") == padding * (1 if config.tie_embeddings else 2)
+    expected["token_embedding"] += padding
+    expected["unembedding"] += 0 if config.tie_embeddings else padding
+    assert {name: sums[name] for name in expected} == expected
+
+
+@pytest.mark.parametrize("choice", combinations[:40])
+def test_the_matrices_are_what_weight_decay_shrinks(choice: tuple[Any, ...]):
+    config = small_config(choice)
+    decayed = {
+        name
+        for group in parameter_groups(on_meta(config), OptimizerConfig(weight_decay=0.1))
+        for name in group.names
+        if group.weight_decay
+    }
+    assert {tensor.name for tensor in tensor_counts(config) if tensor.is_matrix} == decayed
+
+
+def test_gpt2_decays_the_tensors_that_others_say_it_does():
+    config = preset_config("gpt2-small", vocab_size=50_304)
+    table = tensor_counts(config)
+    split = [
+        [tensor.n_parameters for tensor in table if tensor.is_matrix is decays]
+        for decays in (True, False)
+    ]
+    assert [(len(sizes), sum(sizes)) for sizes in split] == [(50, 124_354_560), (98, 121_344)]
+    groups = parameter_groups(on_meta(config), OptimizerConfig(weight_decay=0.1))
+    assert [(len(sizes), sum(sizes)) for sizes in split] == [
+        (group.n_tensors, group.n_parameters) for group in groups
+    ]
+
+
+def test_without_a_vocabulary_there_is_no_table():
+    with pytest.raises(ValueError, match="vocab_size is not set"):
+        tensor_counts(ModelConfig())
