@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.autograd.function import once_differentiable
 
 from modelwright._native import fill_gelu, fill_swiglu, turn_into_slope
@@ -59,6 +60,8 @@ def core_surprise_and_slope(
     if not suits_core(logits):
         return surprise_and_slope(logits, targets, n_vocab, scale)
     whole = targets.to(torch.int64).contiguous()
+    if isinstance(logits, FakeTensor):
+        return logits.new_empty((), dtype=torch.float32), logits
     return torch.tensor(turn_into_slope(logits, whole, n_vocab, scale)), logits
 
 
@@ -83,7 +86,8 @@ class _Gelu(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor) -> Tensor:
         value = torch.empty_like(x)
         slope = torch.empty_like(x) if any(ctx.needs_input_grad) else None
-        fill_gelu(x, value, slope)
+        if not isinstance(x, FakeTensor):  # which a plan traces, and which holds no numbers
+            fill_gelu(x, value, slope)
         ctx.save_for_backward(slope)
         return value
 
@@ -103,7 +107,8 @@ class _GatedSilu(torch.autograd.Function):
             if any(ctx.needs_input_grad)
             else (None, None)
         )
-        fill_swiglu(gate, up, value, *slopes)
+        if not isinstance(gate, FakeTensor):
+            fill_swiglu(gate, up, value, *slopes)
         ctx.save_for_backward(*slopes)
         return value
 

@@ -29,10 +29,12 @@ class ChunkedLoss(torch.autograd.Function):
         n_vocab: int,
         scale: float,
         slope_of: SlopeOf,
+        chunk: int | None = None,
     ) -> Float[Tensor, ""]:
         """Args:
         weight: one row a token, and rows beyond `n_vocab` that are none.
         slope_of: `surprise_and_slope`, or a compiled edition of it.
+        chunk: how many positions have their logits at once; None takes what suits the device.
         """
         wants_gradient = any(ctx.needs_input_grad)
         matrix = weight.to(hidden.dtype)
@@ -41,7 +43,7 @@ class ChunkedLoss(torch.autograd.Function):
         if wants_gradient:
             d_hidden = torch.empty_like(hidden)
             d_weight = torch.zeros_like(weight)
-        n_rows = chunk_rows(matrix)
+        n_rows = chunk or chunk_rows(matrix)
         for first in range(0, len(hidden), n_rows):
             here = slice(first, first + n_rows)
             logits = hidden[here] @ matrix.T
@@ -61,7 +63,7 @@ class ChunkedLoss(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         d_hidden, d_weight = ctx.saved_tensors
         (gradient,) = gradients
-        return d_hidden * gradient.to(d_hidden.dtype), d_weight * gradient, None, None, None, None
+        return d_hidden * gradient.to(d_hidden.dtype), d_weight * gradient, *[None] * 5
 
 
 def surprise_and_slope(
@@ -89,5 +91,10 @@ def surprise_and_slope(
 
 def chunk_rows(matrix: Float[Tensor, "rows d_model"]) -> int:
     """How many positions have their logits at once: few enough to stay near the processor."""
-    n_bytes = 2**29 if matrix.device.type == "cuda" else 2**23
-    return max(64, n_bytes // (4 * len(matrix)))
+    return usual_chunk(matrix.device.type, len(matrix))
+
+
+def usual_chunk(device_type: str, n_rows: int) -> int:
+    """The same for a kind of device and the rows of the token matrix."""
+    n_bytes = 2**29 if device_type == "cuda" else 2**23
+    return max(64, n_bytes // (4 * n_rows))

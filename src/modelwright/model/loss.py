@@ -40,6 +40,7 @@ def next_token_loss(
         model.config.known_vocab,
         scale,
         model.slope_of,
+        model.loss_chunk,
     )
 
 

@@ -138,6 +138,7 @@ class Transformer(nn.Module):
         if config.tie_embeddings:
             self.unembedding.weight = self.embedding.weight
         self.slope_of: SlopeOf = surprise_and_slope
+        self.loss_chunk: int | None = None  # positions whose logits exist at once
 
     def hidden(
         self,

@@ -188,12 +188,19 @@ def make_model(
     if is_new:
         set_initial_weights(model, config, tokenizer)
     model.to(device)
-    recompute(model, config.training.recompute, every=config.training.recompute_every)
+    set_way_of_working(model, config, in_lanes=in_lanes and not is_compiled)
     if is_compiled:
         compile_blocks(model)
-    elif in_lanes and _native.SIMD != "portable":  # without vectors PyTorch's own are faster
-        use_core_kernels(model)
     return model
+
+
+def set_way_of_working(model: Transformer, config: RunConfig, *, in_lanes: bool) -> None:
+    """Let a model compute as the config says, in place; what it computes stays the same."""
+    recompute(model, config.training.recompute, every=config.training.recompute_every)
+    if config.training.loss_chunk != "auto":
+        model.loss_chunk = config.training.loss_chunk
+    if in_lanes and _native.SIMD != "portable":  # without vectors PyTorch's own are faster
+        use_core_kernels(model)
 
 
 def set_initial_weights(model: Transformer, config: RunConfig, tokenizer: Tokenizer) -> None:

@@ -1,0 +1,216 @@
+"""The plan's memory beside the GPU's: the same step followed without numbers and taken in reality.
+
+    python benchmarks/plan_gpu.py [--out FILE] [--only NAME ...] [--operations]
+
+Prints a table in Markdown and writes one line of JSON a configuration. With --operations, it also
+lists what each operation of an eager step takes beyond its results, which is what
+`planning/gpu_operations.py` has to know.
+"""
+
+import argparse
+import gc
+import itertools
+import json
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from modelwright.accounting.allocator import reserved_by
+from modelwright.config.loading import load_settings
+from modelwright.model.config import AttentionKind
+from modelwright.planning.gpu_operations import library_workspaces
+from modelwright.planning.measuring import RealStep, measure_on_gpu
+from modelwright.planning.step import Site, trace_step
+from modelwright.runtime.device import describe_machine
+from modelwright.training.config import RunConfig
+
+formats = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16}
+formats |= {"fp16": torch.float16}
+
+
+def case(
+    preset: str,
+    micro_batch: int,
+    precision: str = "bf16",
+    *sets: str,
+    n_portions: int = 1,
+    context: int = 1024,
+    attention: AttentionKind | None = None,
+    is_compiled: bool = False,
+) -> dict[str, Any]:
+    """A configuration to be measured."""
+    return {
+        "preset": preset,
+        "micro_batch": micro_batch,
+        "precision": precision,
+        "sets": list(sets),
+        "n_portions": n_portions,
+        "context": context,
+        "attention": attention or ("flash" if precision in ("bf16", "fp16") else "efficient"),
+        "compiled": is_compiled,
+    }
+
+
+def cases() -> list[dict[str, Any]]:
+    """Sizes, batches, lengths, number formats, recomputing, accumulation, chunks, compilation."""
+    small, medium, large, xl = (f"gpt2-{size}" for size in ("small", "medium", "large", "xl"))
+    swiglu = "gpt2-xl-swiglu"
+    found = []
+    for is_compiled in (False, True):
+        both: Any = {"is_compiled": is_compiled}
+        found += [
+            case(small, 1, **both),
+            case(small, 8, **both),
+            case(small, 32, **both),
+            case(small, 8, "fp32", **both),
+            case(small, 8, "tf32", **both),
+            case(small, 8, "fp16", **both),
+            case(small, 8, n_portions=2, **both),
+            case(small, 8, "bf16", "training.recompute=blocks", **both),
+            case(small, 8, "bf16", "training.recompute=selective", **both),
+            case(small, 8, "bf16", "training.loss_chunk=512", **both),
+            case(small, 32, "bf16", "model.context=256", context=256, **both),
+            case(small, 8, "bf16", "training.cut=packed", attention="cudnn", **both),
+            case(small, 8, "bf16", "model.norm=rmsnorm", "model.mlp=swiglu", **both),
+            case(small, 8, "bf16", "model.n_kv_heads=4", "model.positions=rope", **both),
+            case(medium, 8, **both),
+            case(medium, 8, "fp32", **both),
+            case(medium, 8, n_portions=3, **both),
+            case(large, 4, **both),
+            case(large, 8, "bf16", "training.recompute=blocks", **both),
+            case(xl, 2, **both),
+            case(xl, 4, "bf16", "training.recompute=blocks", **both),
+            case(xl, 2, "bf16", "training.recompute=selective", n_portions=2, **both),
+            case(swiglu, 2, **both),
+            case(swiglu, 4, "bf16", "training.recompute=blocks", **both),
+            case("tinystories-17m", 64, "bf16", context=256, **both),
+            case(small, 8, "bf16", attention="math", **both),
+        ]
+    found += [case(small, 8, "bf16", "optimizer.kind=muon"), case(small, 8, attention="plain")]
+    return [c | {"name": name_of(c)} for c in found]
+
+
+def name_of(c: dict[str, Any]) -> str:
+    """A short name."""
+    parts = [c["preset"], f"{c['n_portions']}x{c['micro_batch']}x{c['context']}", c["precision"]]
+    parts += [c["attention"], *(s.partition(".")[2] for s in c["sets"])]
+    return " ".join([*parts, *(["compiled"] if c["compiled"] else [])])
+
+
+def config_and_site(c: dict[str, Any]) -> tuple[RunConfig, Site]:
+    """What a case comes to."""
+    tokens = c["n_portions"] * c["micro_batch"] * c["context"]
+    overrides = [f"model.preset={c['preset']}", "tokenizer.vocab_size=300", *c["sets"]]
+    overrides += ["model.vocab_multiple=64", f"training.batch_tokens={tokens}"]
+    config = load_settings(RunConfig, None, overrides).config
+    site = Site(
+        device="cuda",
+        dtype=formats[c["precision"]],
+        attention=c["attention"],
+        is_compiled=c["compiled"],
+        micro_batch=c["micro_batch"],
+        capability=torch.cuda.get_device_capability(),
+    )
+    return config, site
+
+
+class Scratch(TorchDispatchMode):
+    """What each operation takes for itself while it runs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: dict[str, int] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        out = func(*args, **(kwargs or {}))
+        after = torch.cuda.memory_allocated()
+        extra = torch.cuda.max_memory_allocated() - max(before, after)
+        name = f"{func} {[tuple(a.shape) for a in args if isinstance(a, torch.Tensor)]}"
+        if extra:
+            self.found[name] = max(extra, self.found.get(name, 0))
+        return out
+
+
+def main() -> None:
+    """Measure all cases."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--only", action="append", default=[])
+    parser.add_argument("--operations", action="store_true")
+    parser.add_argument("--steps", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=480)
+    arguments = parser.parse_args()
+    print(describe_machine(torch.device("cuda")))
+    began = time.monotonic()
+    print("Most memory in GiB: in tensors, reserved by PyTorch, and outside of it.")
+    print(
+        "| case | predicted | measured | error | reserved: predicted | measured | error "
+        "| outside | ms |"
+    )
+    print("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
+    for c in cases():
+        if arguments.only and not any(part in c["name"] for part in arguments.only):
+            continue
+        if time.monotonic() - began > arguments.seconds:
+            print("out of time before", c["name"])
+            break
+        line = dict(c)
+        try:
+            config, site = config_and_site(c)
+            torch.set_float32_matmul_precision("high" if c["precision"] == "tf32" else "highest")
+            began_tracing = time.perf_counter()
+            trace = trace_step(config, config.model, site).trace
+            predicted = reserved_by(trace, workspaces=library_workspaces(site.capability))
+            tracing_seconds = time.perf_counter() - began_tracing
+            measured = measure_on_gpu(config, config.model, site, n_steps=arguments.steps)
+            reserved = measured.reserved_bytes or 0
+            line |= {
+                "traced": trace.peak_bytes,
+                "predicted": predicted.allocated_bytes,
+                "predicted_reserved": predicted.reserved_bytes,
+                "kinds": trace.kinds_at(trace.peak_at),
+                "tracing_seconds": tracing_seconds,
+                "measured": measured.peak_bytes,
+                "reserved": reserved,
+                "outside": measured.outside_bytes,
+                "seconds": measured.step_seconds,
+                "first": measured.first_step_seconds,
+            }
+            gib = 2**30
+            print(
+                f"| {c['name']} | {predicted.allocated_bytes / gib:.3f} "
+                f"| {measured.peak_bytes / gib:.3f} "
+                f"| {predicted.allocated_bytes / measured.peak_bytes - 1:+.2%} "
+                f"| {predicted.reserved_bytes / gib:.2f} | {reserved / gib:.2f} "
+                f"| {predicted.reserved_bytes / reserved - 1:+.2%} "
+                f"| {(measured.outside_bytes or 0) / gib:.2f} "
+                f"| {statistics.median(measured.step_seconds) * 1e3:.1f} |",
+                flush=True,
+            )
+            if arguments.operations and not c["compiled"]:
+                gc.collect()
+                step = RealStep(config, config.model, site)
+                step.take()
+                with Scratch() as scratch:
+                    step.take()
+                line["scratch"] = scratch.found
+                found = sorted(scratch.found.items(), key=lambda item: -item[1])
+                for name, n_bytes in itertools.islice(found, 12):
+                    print(f"    {n_bytes / 2**20:9.2f} MiB {name[:150]}")
+                del step
+        except Exception as error:  # noqa: BLE001 - the other cases go on
+            line["error"] = repr(error)
+            print(f"| {c['name']} | failed: {str(error).splitlines()[:1]} |", flush=True)
+        if arguments.out:
+            with arguments.out.open("a") as file:
+                file.write(json.dumps(line) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,348 @@
+"""What torch.compile makes of a block, for a step that is followed rather than run.
+
+The block goes through the compiler's own first half: its forward and backward become one graph,
+which PyTorch's partitioner divides, deciding what is kept in between. The second half, which writes
+kernels, is stood in for by a rule: what lies between matrix products and attention becomes kernels
+whose inner results never reach memory.
+
+Source of the partition: PyTorch's `min_cut_rematerialization_partition`.
+"""
+
+import operator
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.func import functional_call
+from torch.utils._pytree import tree_leaves
+from torch.utils.checkpoint import CheckpointPolicy
+from torch.utils.flop_counter import flop_registry
+
+from modelwright.accounting.tracing import Tracer, size_of
+from modelwright.model.recompute import kept
+from modelwright.model.transformer import Transformer
+
+aten = torch.ops.aten
+
+views = {
+    aten.view.default,
+    aten.reshape.default,
+    aten._unsafe_view.default,
+    aten.permute.default,
+    aten.transpose.int,
+    aten.t.default,
+    aten.expand.default,
+    aten.unsqueeze.default,
+    aten.squeeze.dim,
+    aten.squeeze.dims,
+    aten.slice.Tensor,
+    aten.select.int,
+    aten.split.Tensor,
+    aten.split_with_sizes.default,
+    aten.detach.default,
+    aten.alias.default,
+    aten.as_strided.default,
+}
+# Their results always reach memory: a kernel ends there.
+reductions = {aten.sum.dim_IntList, aten.mean.dim, aten.var_mean.correction, aten.amax.default}
+
+
+def compile_for_trace(model: Transformer, tracer: Tracer, *, recompute: str, every: int) -> None:
+    """Let the blocks of a model without numbers pass for compiled ones, in place."""
+    programs: dict[Any, Program] = {}
+    for number, block in enumerate(model.blocks):
+        kind = recompute if number % every == 0 else "none"
+        block.forward = partial(_run_block, block, programs, tracer, kind)
+    model.slope_of = partial(_slope, tracer)
+
+
+def _run_block(
+    block: nn.Module, programs: dict[Any, "Program"], tracer: Tracer, recompute: str, *inputs: Any
+) -> Tensor:
+    tensors = [x for x in tree_leaves(inputs) if isinstance(x, Tensor)]
+    parameters = dict(block.named_parameters())
+    key = (recompute, *((x.shape, x.dtype, x.requires_grad) for x in tensors))
+    if key not in programs:
+        with tracer.looking_away():
+            programs[key] = make_program(block, list(parameters), inputs, recompute)
+    return _Compiled.apply(
+        programs[key], tracer, recompute == "blocks", *parameters.values(), *tensors
+    )
+
+
+def make_program(
+    block: nn.Module, names: list[str], inputs: tuple[Any, ...], recompute: str
+) -> "Program":
+    """Divide a block's forward and backward as the compiler does."""
+    from torch._functorch.aot_autograd import aot_export_joint_simple
+    from torch._functorch.partitioners import min_cut_rematerialization_partition
+    from torch._inductor.decomposition import select_decomp_table
+    from torch.utils._pytree import tree_flatten, tree_unflatten
+
+    leaves, layout = tree_flatten(inputs)
+    places = [n for n, leaf in enumerate(leaves) if isinstance(leaf, Tensor)]
+    parameters = [dict(block.named_parameters())[name] for name in names]
+    original = type(block).forward
+
+    def call(*flat: Tensor) -> tuple[Tensor]:
+        given = list(leaves)
+        for place, tensor in zip(places, flat[len(names) :], strict=True):
+            given[place] = tensor
+        weights = dict(zip(names, flat, strict=False))
+        block.forward = partial(original, block)
+        try:
+            return (functional_call(block, weights, tree_unflatten(given, layout)),)
+        finally:
+            del block.forward
+
+    patched = block.__dict__["forward"]
+    flat = [*parameters, *(leaves[place] for place in places)]
+    flat = [torch.empty_like(x).requires_grad_(x.requires_grad) for x in flat]
+    joint: Any = aot_export_joint_simple(
+        call, tuple(flat), trace_joint=True, decompositions=select_decomp_table()
+    )
+    block.forward = patched
+    if recompute == "selective":
+        _keep_products(joint)
+    forward, backward = min_cut_rematerialization_partition(joint, None, num_fwd_outputs=1)
+    return Program(Schedule(forward), Schedule(backward))
+
+
+def _keep_products(joint: fx.GraphModule) -> None:
+    """Tell the partitioner what selectively recomputing blocks keep."""
+    for node in joint.graph.nodes:
+        if node.op != "call_function" or node.meta.get("partitioner_tag") == "is_backward":
+            continue
+        from_attention = is_view(node) and node.args[0].target in kept
+        if node.target in kept and isinstance(node.meta["val"], tuple | list):
+            continue  # its results are marked one by one
+        stays = node.target in kept or from_attention
+        node.meta["recompute"] = (
+            CheckpointPolicy.MUST_SAVE if stays else CheckpointPolicy.PREFER_RECOMPUTE
+        )
+        node.meta["ac_graph_id"] = 0
+
+
+@dataclass(frozen=True)
+class Program:
+    """A block as the compiler has divided it."""
+
+    forward: "Schedule"
+    backward: "Schedule"
+
+
+class _Compiled(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, program: Program, tracer: Tracer, forgets: bool, *inputs: Tensor
+    ) -> Tensor:
+        out, *saved = program.forward.follow(list(inputs), tracer)
+        ctx.program, ctx.tracer, ctx.forgets = program, tracer, forgets
+        ctx.saved = list(inputs) if forgets else saved
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        saved, ctx.saved = ctx.saved, None
+        if ctx.forgets:
+            saved = ctx.program.forward.follow(saved, ctx.tracer)[1:]
+        inputs = [*saved, *gradients]
+        del saved
+        return None, None, None, *ctx.program.backward.follow(inputs, ctx.tracer)
+
+
+@dataclass
+class Step:
+    """One kernel, or one call of a library: what it makes, and what is not needed after it."""
+
+    name: str
+    made: list[tuple[fx.Node, Any]]
+    n_flops: int = 0
+    n_read: int = 0
+    n_written: int = 0
+    dtype: torch.dtype | None = None
+    freed: list[fx.Node] = field(default_factory=list)
+
+
+class Schedule:
+    """The kernels of a graph in order, and how long each result stays."""
+
+    def __init__(self, graph: fx.GraphModule) -> None:
+        self.nodes = list(graph.graph.nodes)
+        self.inputs = [node for node in self.nodes if node.op == "placeholder"]
+        self.outputs = [
+            node if isinstance(node, fx.Node) else None
+            for node in tree_leaves(self.nodes[-1].args, is_leaf=lambda x: x is None)
+        ]
+        self.home = {node: _home(node) for node in self.nodes}
+        self.stored = self._stored()
+        self.steps = self._steps()
+
+    def _stored(self) -> set[fx.Node]:
+        """The nodes whose results reach memory."""
+        stage, now = {}, 0
+        for node in self.nodes:
+            if is_library_call(node):
+                now += 1
+            stage[node] = now
+        stored = {self.home[out] for out in self.outputs if out is not None}
+        for node in self.nodes:
+            if node.op == "placeholder" or is_library_call(node) or node.target in reductions:
+                stored.add(node)
+            if is_library_call(node):
+                stored |= {self.home[source] for source in node.all_input_nodes}
+        users: dict[fx.Node, set[int]] = {}
+        for node in self.nodes:
+            if node.op == "call_function" and not is_view(node):
+                for source in node.all_input_nodes:
+                    users.setdefault(self.home[source], set()).add(stage[node])
+        for node, stages in users.items():
+            # Used again after a matrix product: kept, unless a cast of what is there anyway.
+            if max(stages) > stage[node] and not _is_cheap(node):
+                stored.add(node)
+        return stored
+
+    def _steps(self) -> list[Step]:
+        steps: list[Step] = []
+        last_use: dict[fx.Node, int] = {}
+        read_already: set[fx.Node] = set()
+        for node in self.nodes:
+            if node.op != "call_function" or node not in self.stored or is_view(node):
+                continue
+            sources = self._sources(node)
+            made = [
+                (node, value)
+                for value in tree_leaves(node.meta["val"])
+                if isinstance(value, Tensor)
+            ]
+            is_call = is_library_call(node)
+            if is_call:
+                read_already = set()
+            new = sources - read_already
+            count = flop_registry.get(node.target._overloadpacket) if is_call else None
+            values = fx.map_arg(node.args, lambda n: n.meta["val"])
+            first = next(iter(made), (None, None))[1]
+            steps.append(
+                Step(
+                    node.target.__name__.removesuffix(".default") if is_call else "fused",
+                    made,
+                    count(*values, **node.kwargs, out_val=node.meta["val"]) if count else 0,
+                    sum(_bytes(source) for source in new),
+                    sum(size_of(value) for _, value in made),
+                    first.dtype if first is not None else None,
+                )
+            )
+            if not is_call:
+                read_already |= sources
+            for source in sources:
+                last_use[source] = len(steps) - 1
+        kept_on = {self.home[out] for out in self.outputs if out is not None}
+        for node, number in last_use.items():
+            if node not in kept_on:
+                steps[number].freed.append(node)
+        return steps
+
+    def _sources(self, node: fx.Node) -> set[fx.Node]:
+        """The stored nodes that the kernel which makes a node reads."""
+        found: set[fx.Node] = set()
+        waiting = [self.home[source] for source in node.all_input_nodes]
+        while waiting:
+            source = waiting.pop()
+            if source in self.stored:
+                found.add(source)
+            else:
+                waiting += [self.home[n] for n in source.all_input_nodes]
+        return found
+
+    def follow(self, inputs: list[Tensor], tracer: Tracer) -> list[Any]:
+        """Make and let go of memory as the kernels would; the list of inputs is emptied."""
+        there: dict[fx.Node, list[Tensor]] = {
+            node: [tensor] for node, tensor in zip(self.inputs, inputs, strict=True)
+        }
+        inputs.clear()
+        for step in self.steps:
+            with tracer.naming(step.name):
+                for node, value in step.made:
+                    fresh = torch.empty_strided(value.shape, value.stride(), dtype=value.dtype)
+                    there.setdefault(node, []).append(fresh)
+            tracer.saw(
+                step.name,
+                n_flops=step.n_flops,
+                n_read=step.n_read,
+                n_written=step.n_written,
+                dtype=step.dtype,
+            )
+            for node in step.freed:
+                del there[node]
+        return [None if out is None else self._result(out, there) for out in self.outputs]
+
+    def _result(self, out: fx.Node, there: dict[fx.Node, list[Tensor]]) -> Tensor:
+        home, value = self.home[out], out.meta["val"]
+        held = there[home][_place(out)] if len(there[home]) > 1 else there[home][0]
+        if held.shape == value.shape:
+            return held
+        return held.as_strided(value.shape, value.stride(), 0)
+
+
+def is_view(node: fx.Node) -> bool:
+    """Whether a node is another look at its first input, or one of several results."""
+    return node.op == "call_function" and (node.target in views or _takes_one(node))
+
+
+def is_library_call(node: fx.Node) -> bool:
+    """Whether a node is a matrix product or attention, for which there is a library."""
+    packet = getattr(node.target, "_overloadpacket", None)
+    return packet in flop_registry or node.target is aten.embedding_dense_backward.default
+
+
+def _takes_one(node: fx.Node) -> bool:
+    """Whether a node is one of several results of another."""
+    return node.target is operator.getitem
+
+
+def _source(node: fx.Node) -> fx.Node:
+    """What a view looks at."""
+    source = node.args[0]
+    assert isinstance(source, fx.Node)
+    return source
+
+
+def _home(node: fx.Node) -> fx.Node:
+    """The node whose memory a view looks at."""
+    while is_view(node):
+        node = _source(node)
+    return node
+
+
+def _place(node: fx.Node) -> int:
+    """Which of several results of its home a node is."""
+    while is_view(node):
+        source = _source(node)
+        if _takes_one(node) and not is_view(source):
+            tensors = [n for n, x in enumerate(source.meta["val"]) if isinstance(x, Tensor)]
+            return tensors.index(node.args[1])  # pyright: ignore[reportArgumentType]
+        node = source
+    return 0
+
+
+def _is_cheap(node: fx.Node) -> bool:
+    return node.op == "call_function" and all(
+        source.op == "placeholder" for source in node.all_input_nodes
+    )
+
+
+def _bytes(node: fx.Node) -> int:
+    return sum(size_of(x) for x in tree_leaves(node.meta["val"]) if isinstance(x, Tensor))
+
+
+def _slope(
+    tracer: Tracer, logits: Tensor, targets: Tensor, n_vocab: int, scale: float
+) -> tuple[Tensor, Tensor]:
+    """The memory of the compiled loss: the chances in fp32, in which the targets are marked."""
+    wide = torch.empty_like(logits, dtype=torch.promote_types(logits.dtype, torch.float32))
+    tracer.saw("fused", n_read=2 * size_of(logits), n_written=size_of(wide), dtype=wide.dtype)
+    slope = wide if wide.dtype == logits.dtype else torch.empty_like(logits)
+    tracer.saw("fused", n_read=size_of(wide), n_written=size_of(slope), dtype=wide.dtype)
+    return wide.new_empty(()), slope

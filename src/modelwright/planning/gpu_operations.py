@@ -1,0 +1,139 @@
+"""What a GPU does differently, for a step that is followed on a machine without one.
+
+Fake tensors of a processor take the processor's way through PyTorch. Here the few functions that
+have kernels of their own on a GPU are sent the GPU's way, so that the trace sees the same
+operations, results, and things kept for the way back.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from modelwright.accounting.tracing import Tracer, size_of
+from modelwright.model.attention import Attention
+from modelwright.model.config import AttentionKind
+from modelwright.model.norms import RMSNorm, widened
+from modelwright.model.transformer import Transformer
+
+aten = torch.ops.aten
+
+
+def work_as_on_gpu(
+    model: Transformer, attention: AttentionKind, tracer: Tracer, *, is_compiled: bool
+) -> None:
+    """Let a model without numbers call what it would call on a GPU, in place.
+
+    Args:
+        is_compiled: a compiler makes its own kernel of RMSNorm.
+    """
+    for module in model.modules():
+        if isinstance(module, Attention) and attention in kernels:
+            module.attend = partial(attend, attention)
+        elif isinstance(module, RMSNorm) and not is_compiled:
+            module.forward = partial(_rms_norm, module, tracer)
+
+
+def _rms_norm(norm: RMSNorm, tracer: Tracer, x: Tensor) -> Tensor:
+    return FusedRmsNorm.apply(widened(x), norm.weight, tracer).to(x.dtype)
+
+
+def attend(
+    kind: AttentionKind,
+    queries: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    visible: Tensor | None,
+    dropout: float,
+) -> Tensor:
+    """A GPU's attention; the mask becomes what is added to the scores, as PyTorch does it."""
+    n_shared = queries.shape[1] // keys.shape[1]
+    if n_shared > 1:
+        keys = keys.repeat_interleave(n_shared, dim=1)
+        values = values.repeat_interleave(n_shared, dim=1)
+    added = None
+    if visible is not None:
+        added = torch.zeros_like(visible, dtype=queries.dtype)
+        added.masked_fill_(~visible, -torch.inf)
+        added = added.expand(queries.shape[0], queries.shape[1], -1, -1)
+    return kernels[kind](queries, keys, values, added, dropout, visible is None)
+
+
+def _flash(q: Tensor, k: Tensor, v: Tensor, _: Tensor | None, p: float, causal: bool) -> Tensor:
+    d_head = q.shape[-1]
+    if d_head % 8:
+        q, k, v = (functional.pad(x, (0, 8 - d_head % 8)) for x in (q, k, v))
+    return aten._scaled_dot_product_flash_attention(q, k, v, p, causal)[0][..., :d_head]
+
+
+def _efficient(
+    q: Tensor, k: Tensor, v: Tensor, added: Tensor | None, p: float, causal: bool
+) -> Tensor:
+    wants_gradient = torch.is_grad_enabled()
+    return aten._scaled_dot_product_efficient_attention(q, k, v, added, wants_gradient, p, causal)[
+        0
+    ]
+
+
+def _cudnn(q: Tensor, k: Tensor, v: Tensor, added: Tensor | None, p: float, causal: bool) -> Tensor:
+    wants_gradient = torch.is_grad_enabled()
+    return aten._scaled_dot_product_cudnn_attention(q, k, v, added, wants_gradient, p, causal)[0]
+
+
+kernels: dict[AttentionKind, Callable[..., Tensor]] = {
+    "flash": _flash,
+    "efficient": _efficient,
+    "cudnn": _cudnn,
+}
+
+
+class FusedRmsNorm(torch.autograd.Function):
+    """RMSNorm in one kernel, which keeps its input and each row's reciprocal root mean square."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, tracer: Tracer) -> Tensor:
+        out = torch.empty_like(x)
+        reciprocal = x.new_empty((*x.shape[:-1], 1))
+        ctx.save_for_backward(x, weight, reciprocal)
+        ctx.tracer = tracer
+        tracer.saw("_fused_rms_norm", n_read=size_of(x), n_written=size_of(out), dtype=x.dtype)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, _ = ctx.saved_tensors
+        d_x, d_weight = torch.empty_like(x), torch.empty_like(weight)
+        ctx.tracer.saw(
+            "_fused_rms_norm_backward",
+            n_read=2 * size_of(x),
+            n_written=size_of(x),
+            dtype=x.dtype,
+        )
+        return d_x, d_weight, None
+
+
+def gpu_scratch(capability: tuple[int, int] | None) -> Callable[[Any, Sequence[Any]], int]:
+    """Bytes that the kernel of an operation takes for itself while it runs."""
+
+    def scratch(operation: Any, inputs: Sequence[Any]) -> int:
+        if operation is aten._scaled_dot_product_flash_attention_backward.default:
+            queries = inputs[1]
+            batch, heads, n_tokens, d_head = queries.shape
+            rows = batch * heads * (-(-n_tokens // 128) * 128)
+            return rows * 4 * (-(-d_head // 32) * 32) + rows * 4
+        return 0
+
+    return scratch
+
+
+def library_workspaces(capability: tuple[int, int] | None) -> tuple[int, ...]:
+    """Bytes that cuBLAS holds from the first product on, once for each thread that calls it.
+
+    The step has two: that of the way forward, and autograd's for the way back.
+
+    Source: PyTorch 2.11, aten/src/ATen/cuda/CublasHandlePool.cpp, the default workspace size.
+    """
+    return (32 * 2**20 if capability is None or capability >= (9, 0) else 8320 * 2**10,) * 2

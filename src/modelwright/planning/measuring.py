@@ -1,0 +1,167 @@
+"""What a step takes in reality: the same step on the device, with numbers in its tensors."""
+
+import gc
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from modelwright.data.loader import Batch
+from modelwright.model.config import ModelConfig
+from modelwright.model.recompute import compile_blocks
+from modelwright.model.transformer import Transformer
+from modelwright.planning.step import Site, fake_batch
+from modelwright.training.assembly import set_way_of_working
+from modelwright.training.averaging import Average
+from modelwright.training.config import RunConfig
+from modelwright.training.lanes import Lanes
+from modelwright.training.optimizers import make_optimizer
+from modelwright.training.step import training_step
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """What a step took.
+
+    Attributes:
+        peak_bytes: the most in tensors.
+        reserved_bytes: the most that PyTorch held of a GPU; None on a CPU.
+        outside_bytes: what of a GPU was taken outside of PyTorch: the CUDA context and libraries.
+        step_seconds: of each step after the first.
+        first_step_seconds: with whatever was compiled or loaded for it.
+    """
+
+    peak_bytes: int
+    reserved_bytes: int | None
+    outside_bytes: int | None
+    step_seconds: list[float]
+    first_step_seconds: float
+
+
+class RealStep:
+    """A run's step on random tokens; the data does not change what it takes."""
+
+    def __init__(self, config: RunConfig, shape: ModelConfig, site: Site) -> None:
+        self.config = config
+        self.site = site
+        self.device = torch.device(site.device)
+        model = Transformer(shape, dtype=site.dtype, attention=site.attention).to(self.device)
+        generator = torch.Generator(self.device).manual_seed(1)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.normal_(0, 0.02, generator=generator)
+        set_way_of_working(model, config, in_lanes=site.n_lanes > 1 and not site.is_compiled)
+        if site.is_compiled:
+            compile_blocks(model)
+        self.model = model
+        self.optimizer = make_optimizer(model, config.optimizer)
+        decay = config.training.average_decay
+        self.average = Average(model, decay) if decay else None
+        self.lanes = Lanes(site.n_lanes)
+        self.batch = self._batch(shape)
+
+    def _batch(self, shape: ModelConfig) -> Batch:
+        packed = self.config.training.cut == "packed"
+        batch = fake_batch(self.config.batch_size, shape.context, packed=packed)
+        for tensor in (batch.inputs, batch.targets):
+            tensor.random_(0, shape.known_vocab)
+        if batch.documents is not None and batch.positions is not None:
+            batch.documents.zero_()
+            batch.positions.copy_(torch.arange(shape.context))
+
+        def there(tensor: Any) -> Any:
+            return None if tensor is None else tensor.to(self.device)
+
+        return Batch(
+            there(batch.inputs),
+            there(batch.targets),
+            batch.samples,
+            there(batch.positions),
+            there(batch.documents),
+        )
+
+    def take(self) -> float:
+        """Take a step.
+
+        Returns:
+            The seconds it took.
+        """
+        began = time.perf_counter()
+        training_step(
+            self.model,
+            self.optimizer,
+            self.batch,
+            learning_rate=1e-4,
+            clip_norm=self.config.optimizer.clip_norm,
+            micro_batch=self.site.micro_batch,
+            loss_scale=2.0**10 if self.site.dtype == torch.float16 else 1.0,
+            dropout_seed=1 if self.config.model.dropout else None,
+            lanes=self.lanes,
+        )
+        if self.average is not None:
+            self.average.update(self.model)
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter() - began
+
+
+def measure_on_gpu(config: RunConfig, shape: ModelConfig, site: Site, *, n_steps: int) -> Measured:
+    """Take some steps on the GPU of this process and see what they take.
+
+    Raises:
+        OutOfMemoryError: if it does not fit.
+    """
+    gc.collect()
+    torch.cuda.empty_cache()
+    torch.compiler.reset()
+    torch.cuda.reset_peak_memory_stats()
+    step = RealStep(config, shape, site)
+    first = step.take()
+    torch.cuda.reset_peak_memory_stats()
+    seconds = [step.take() for _ in range(n_steps)]
+    free, total = torch.cuda.mem_get_info()
+    return Measured(
+        peak_bytes=torch.cuda.max_memory_allocated(),
+        reserved_bytes=torch.cuda.max_memory_reserved(),
+        outside_bytes=total - free - torch.cuda.memory_reserved(),
+        step_seconds=seconds,
+        first_step_seconds=first,
+    )
+
+
+def measure_on_cpu(config: RunConfig, shape: ModelConfig, site: Site) -> Measured:
+    """Take a step on the processor with every allocation of a tensor on record."""
+    step = RealStep(config, shape, site)
+    first = step.take()
+    held = [
+        *step.model.parameters(),
+        *step.model.buffers(),
+        *step.optimizer.named_state().values(),
+        *(step.average.weights.values() if step.average else ()),
+        *step.batch.tensors(),
+    ]
+    before = sum(
+        {x.untyped_storage().data_ptr(): x.untyped_storage().nbytes() for x in held}.values()
+    )
+    activities = [torch.profiler.ProfilerActivity.CPU]
+    with torch.profiler.profile(activities=activities, profile_memory=True) as profile:
+        step.take()
+    return Measured(
+        peak_bytes=before + _most_added(profile),
+        reserved_bytes=None,
+        outside_bytes=None,
+        step_seconds=[step.take() for _ in range(3)],
+        first_step_seconds=first,
+    )
+
+
+def _most_added(profile: Any) -> int:
+    """The most bytes that were held at a moment beyond those of the beginning."""
+    now = most = 0
+    kineto = profile.profiler.kineto_results
+    changes = [(e.start_ns(), e.nbytes()) for e in kineto.events() if e.name() == "[memory]"]
+    for _, n_bytes in sorted(changes, key=lambda change: change[0]):
+        now += n_bytes
+        most = max(most, now)
+    return most
