@@ -12,7 +12,7 @@ import typer
 from typer.exceptions import TyperException
 
 import modelwright
-from modelwright.cli import config, data, demo, generate, report, tokenizer, train
+from modelwright.cli import config, data, demo, generate, plan, report, tokenizer, train
 from modelwright.runtime.threads import wait_politely
 
 exit_codes = (
@@ -38,6 +38,7 @@ app = typer.Typer(
 app.command("demo")(demo.demo)
 app.add_typer(tokenizer.app, name="tokenizer")
 app.add_typer(data.app, name="data")
+app.command("plan")(plan.plan)
 app.command("train")(train.train)
 app.command("generate")(generate.generate)
 app.command("report")(report.report)

@@ -1,0 +1,419 @@
+"""The bill of a run before its first step: memory, work, time, tokens, disk, and what they cost."""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from modelwright.accounting.elementwise import (
+    clip_flops,
+    elementwise_flops,
+    optimizer_flops,
+    orthogonalising_flops,
+)
+from modelwright.accounting.flops import hardware_flops, six_n_d_gap, step_flops
+from modelwright.accounting.hardware import Device, Peak
+from modelwright.accounting.measured_peak import measured_peak
+from modelwright.accounting.parameters import count_parameters, tensor_counts
+from modelwright.accounting.scaling import chinchilla_tokens, loss_laws
+from modelwright.accounting.tracing import Trace
+from modelwright.checkpoint.keeping import Keep, checkpoint_bytes
+from modelwright.model.config import ModelConfig
+from modelwright.planning.fit import (
+    Suggestion,
+    outside_bytes,
+    room_bytes,
+    settle,
+    suggestions,
+    usable_bytes,
+)
+from modelwright.planning.fit import largest_micro_batch as find_largest
+from modelwright.planning.site import first_site, planned_precision, planned_shape
+from modelwright.planning.step import Site
+from modelwright.runtime.device import processor_name
+from modelwright.training.config import RunConfig
+
+n_largest = 8  # tensors shown of the fullest moment
+
+
+@dataclass(frozen=True, kw_only=True)
+class AssumedMfu:
+    """Between which shares of the peak a run's speed is taken to be, and why."""
+
+    low: float
+    high: float
+    source: str
+
+
+gpu_mfu = AssumedMfu(
+    low=0.25,
+    high=0.55,
+    source="assumed: gpt2-small on an H100 reached 26% to 39% (docs/results/training-gpu.md); "
+    "larger models reach more, small ones less",
+)
+cpu_mfu = AssumedMfu(
+    low=0.25,
+    high=0.80,
+    source="assumed, of a peak that was measured just now; docs/results/train-cpu.md has 49% "
+    "and 65%",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Range:
+    """The least and the most that something is expected to be."""
+
+    low: float
+    high: float
+
+    def times(self, factor: float) -> "Range":
+        return Range(low=self.low * factor, high=self.high * factor)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where the run would be, and what "auto" comes to there."""
+
+    key: str  # of the device table, or "cpu"
+    title: str
+    precision: str
+    attention: str
+    is_compiled: bool
+    micro_batch: int
+    n_portions: int
+    n_lanes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """FLOPs of a step.
+
+    Attributes:
+        model: matrix products that the model needs, hidden pairs of positions counted: MFU's.
+        exact: all that is needed, hidden pairs left out, and what is no matrix product included.
+        hardware: matrix products that are done, hidden pairs left out where a kernel skips them
+            and what is computed twice included: HFU's.
+        six_n_d: the rule of thumb.
+        six_n_d_gap: by what share of `model` the rule is too high; below zero it is too low.
+    """
+
+    model: int
+    exact: int
+    hardware: int
+    six_n_d: int
+    six_n_d_gap: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Largest:
+    """A tensor of the fullest moment."""
+
+    n_bytes: int
+    shape: tuple[int, ...]
+    dtype: str
+    kind: str
+    module: str
+    operation: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Memory:
+    """The fullest moment of a step.
+
+    Attributes:
+        peak_bytes: in tensors, as PyTorch counts what is allocated.
+        kinds: what they are held for, in bytes; the sum is the peak.
+        largest: some of them, the largest first.
+        outside_bytes: what of the device no tensor gets.
+        usable_bytes: what the device has, `outside_bytes` included.
+    """
+
+    peak_bytes: int
+    kinds: dict[str, int]
+    phase: str
+    module: str
+    operation: str
+    largest: tuple[Largest, ...]
+    outside_bytes: int
+    usable_bytes: int
+
+    @property
+    def needed_bytes(self) -> int:
+        """With what no tensor gets."""
+        return self.peak_bytes + self.outside_bytes
+
+    @property
+    def fits(self) -> bool:
+        return self.needed_bytes <= self.usable_bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Law:
+    """What a published law says of the run, in nats per token of the law's own data."""
+
+    optimal_tokens: float
+    loss: float
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tokens:
+    """How much the run learns from, and how much would suit its size."""
+
+    n_tokens: int
+    per_parameter: float
+    rule_of_thumb: int
+    laws: dict[str, Law]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Time:
+    """How long the steps take, from assumed shares of the peak; a range, not a measurement.
+
+    Attributes:
+        price_usd: of the device's list price; None where there is none.
+        kilowatt_hours: at the board's limit; None for a processor, whose limit is not known.
+    """
+
+    peak_flops_per_second: float
+    peak_source: str
+    mfu: Range
+    mfu_source: str
+    step_seconds: Range
+    run_seconds: Range
+    device_hours: Range
+    tokens_per_second: Range
+    price_usd: Range | None
+    price_source: str | None
+    kilowatt_hours: Range | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Disk:
+    """What checkpoints take; one more is there while it is written."""
+
+    checkpoint_bytes: int
+    n_kept: int
+
+    @property
+    def total_bytes(self) -> int:
+        """With the one that is being written."""
+        return (self.n_kept + 1) * self.checkpoint_bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """All of the bill.
+
+    Attributes:
+        vocab_source: the setting that says how large the vocabulary is.
+        largest_micro_batch: None if nobody asked, 0 if not even one sequence fits.
+        suggestions: what to change, if it does not fit.
+    """
+
+    place: Place
+    parameters: dict[str, int]
+    n_parameters: int
+    vocab_size: int
+    vocab_source: str
+    n_steps: int
+    batch_tokens: int
+    work: Work
+    memory: Memory
+    tokens: Tokens
+    time: Time
+    disk: Disk
+    largest_micro_batch: int | None = None
+    suggestions: tuple[Suggestion, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values; what follows from others is there too."""
+        plain = dataclasses.asdict(self)
+        plain["memory"] |= {"needed_bytes": self.memory.needed_bytes, "fits": self.memory.fits}
+        plain["disk"] |= {"total_bytes": self.disk.total_bytes}
+        return plain
+
+
+def make_plan(config: RunConfig, device: Device | None, *, max_batch: bool = False) -> Plan:
+    """Follow a run's step on a device that need not be here, and count what it will cost.
+
+    Args:
+        device: None is this machine's processor, whose speed is measured.
+        max_batch: also find the largest portion that fits.
+
+    Raises:
+        ValueError: if the config asks for what the device does not have.
+    """
+    shape, vocab_source = planned_shape(config)
+    room = room_bytes(device)
+    site, step = settle(config, shape, first_site(config, device), room)
+    counts = dataclasses.asdict(count_parameters(shape))
+    n_parameters = count_parameters(shape).total
+    work = count_work(config, shape, site, device)
+    memory = _memory(step.trace, device)
+    advice: list[Suggestion] = []
+    if not memory.fits:
+        advice = suggestions(config, shape, site, room, lambda other: first_site(other, device))
+    return Plan(
+        place=_place(config, site, device, step.n_portions),
+        parameters=counts,
+        n_parameters=n_parameters,
+        vocab_size=shape.known_vocab,
+        vocab_source=vocab_source,
+        n_steps=config.training.n_steps,
+        batch_tokens=config.training.batch_tokens,
+        work=work,
+        memory=memory,
+        tokens=count_tokens(n_parameters, config.n_tokens),
+        time=expected_time(config, work.model, device),
+        disk=_disk(config, step.trace),
+        largest_micro_batch=(find_largest(config, shape, site, room) or 0) if max_batch else None,
+        suggestions=tuple(advice),
+    )
+
+
+def count_work(config: RunConfig, shape: ModelConfig, site: Site, device: Device | None) -> Work:
+    """The FLOPs of a step by each way to count."""
+    batch, seq = config.batch_size, shape.context
+    n_parameters = count_parameters(shape).total
+    gap = six_n_d_gap(shape, batch=batch, seq=seq)
+    needed = step_flops(shape, batch=batch, seq=seq, causal=True).total
+    besides = elementwise_flops(shape, batch=batch, seq=seq, causal=True).total
+    kind = config.optimizer.kind
+    besides += optimizer_flops(n_parameters, "sgd" if kind == "sgd" else "adamw")
+    if config.optimizer.clip_norm:
+        besides += clip_flops(n_parameters)
+    if kind == "muon":
+        in_blocks = [one for one in tensor_counts(shape) if one.component in ("attention", "mlp")]
+        matrices = [one.shape for one in in_blocks if one.is_matrix]
+        besides += sum(orthogonalising_flops(rows, columns) for rows, columns in matrices)
+    hardware = hardware_flops(
+        shape,
+        batch=batch,
+        seq=seq,
+        attention=site.attention,
+        recompute=config.training.recompute,
+        every=config.training.recompute_every,
+        causal=True,
+        masked=config.training.cut == "packed",
+        precision=planned_precision(config, device),
+    )
+    return Work(
+        model=gap.exact,
+        exact=needed + besides,
+        hardware=hardware.total,
+        six_n_d=gap.six_n_d,
+        six_n_d_gap=gap.relative,
+    )
+
+
+def count_tokens(n_parameters: int, n_tokens: int) -> Tokens:
+    """The run's tokens beside what published laws find best for its size."""
+    laws = {
+        name: Law(
+            optimal_tokens=law.optimal_tokens(n_parameters),
+            loss=law.loss(n_parameters, n_tokens),
+            source=law.source,
+        )
+        for name, law in loss_laws.items()
+    }
+    return Tokens(
+        n_tokens=n_tokens,
+        per_parameter=n_tokens / n_parameters,
+        rule_of_thumb=chinchilla_tokens(n_parameters),
+        laws=laws,
+    )
+
+
+def expected_time(config: RunConfig, flops_per_step: int, device: Device | None) -> Time:
+    """Between which times the steps will take; validation, samples and checkpoints come on top."""
+    peak = _peak(config, device)
+    assumed = cpu_mfu if device is None else gpu_mfu
+    fastest = flops_per_step / peak.flops_per_second
+    step = Range(low=fastest / assumed.high, high=fastest / assumed.low)
+    run = step.times(config.training.n_steps)
+    hours = run.times(1 / 3600)
+    price = device.price_per_hour_usd if device else None
+    return Time(
+        peak_flops_per_second=peak.flops_per_second,
+        peak_source=peak.source,
+        mfu=Range(low=assumed.low, high=assumed.high),
+        mfu_source=assumed.source,
+        step_seconds=step,
+        run_seconds=run,
+        device_hours=hours,
+        tokens_per_second=Range(
+            low=config.training.batch_tokens / step.high,
+            high=config.training.batch_tokens / step.low,
+        ),
+        price_usd=None if price is None else hours.times(price),
+        price_source=f"{device.price_source}, {device.price_date}"
+        if device and device.price_source
+        else None,
+        kilowatt_hours=hours.times(device.watts / 1000) if device else None,
+    )
+
+
+def _peak(config: RunConfig, device: Device | None) -> Peak:
+    precision = planned_precision(config, device)
+    if device is None:
+        return measured_peak(torch.device("cpu"), precision)
+    peak = device.peak(precision)
+    assert peak is not None, "planned_precision refuses what a device lacks"
+    return peak
+
+
+def _place(config: RunConfig, site: Site, device: Device | None, n_portions: int) -> Place:
+    return Place(
+        key="cpu" if device is None else device.key,
+        title=processor_name() if device is None else device.title,
+        precision=planned_precision(config, device),
+        attention=site.attention,
+        is_compiled=site.is_compiled,
+        micro_batch=site.micro_batch,
+        n_portions=n_portions,
+        n_lanes=site.n_lanes,
+    )
+
+
+def _memory(trace: Trace, device: Device | None) -> Memory:
+    at = trace.peak_at
+    operation = trace.operations[at]
+    kinds = sorted(trace.kinds_at(at).items(), key=lambda item: -item[1])
+    largest = tuple(
+        Largest(
+            n_bytes=held.n_bytes,
+            shape=held.shape,
+            dtype=str(held.dtype).removeprefix("torch."),
+            kind=held.kind,
+            module=held.module,
+            operation=held.operation,
+        )
+        for held in trace.held_at(at)[:n_largest]
+    )
+    return Memory(
+        peak_bytes=trace.peak_bytes,
+        kinds=dict(kinds),
+        phase=operation.phase,
+        module=operation.module,
+        operation=operation.name,
+        largest=largest,
+        outside_bytes=0 if device is None else outside_bytes(device.capability),
+        usable_bytes=usable_bytes(device),
+    )
+
+
+def _disk(config: RunConfig, trace: Trace) -> Disk:
+    """Of what a step keeps to the next, which is what a checkpoint saves."""
+    before = {"weights": 0, "optimizer": 0, "average": 0}
+    for held in trace.storages:
+        if held.phase == "before" and held.kind in before:
+            before[held.kind] += held.n_bytes
+    keep = Keep(last=config.checkpoints.keep, best=config.checkpoints.keep_best)
+    return Disk(
+        checkpoint_bytes=checkpoint_bytes(
+            before["weights"], before["optimizer"], before["average"]
+        ),
+        n_kept=keep.n_checkpoints,
+    )

@@ -1,0 +1,96 @@
+import dataclasses
+
+import pytest
+
+from modelwright.accounting.hardware import device_named
+from modelwright.config.loading import load_settings
+from modelwright.planning import fit
+from modelwright.planning.fit import (
+    largest_micro_batch,
+    least_peak,
+    outside_bytes,
+    room_bytes,
+    settle,
+    suggestions,
+    usable_bytes,
+)
+from modelwright.planning.site import first_site, planned_shape
+from modelwright.planning.step import Site, trace_step
+from modelwright.training.config import RunConfig
+
+h100 = device_named("h100")
+
+
+def config(*overrides: str) -> RunConfig:
+    plain = ("model.preset=laptop", "model.context=64", "training.batch_tokens=1536")
+    plain += ("training.compile=false", "tokenizer.vocab_size=300")
+    return load_settings(RunConfig, None, [*plain, *overrides]).config
+
+
+def peak(run: RunConfig, site: Site, micro_batch: int) -> int:
+    there = dataclasses.replace(site, micro_batch=micro_batch)
+    return trace_step(run, planned_shape(run)[0], there).trace.peak_bytes
+
+
+@pytest.mark.parametrize("wanted", [1, 5, 11, 23])
+def test_the_largest_portion_fits_and_the_next_does_not(wanted: int):
+    run = config()
+    site = first_site(run, h100)
+    room = peak(run, site, wanted)
+    assert largest_micro_batch(run, planned_shape(run)[0], site, room) == wanted
+    assert peak(run, site, wanted + 1) > room
+
+
+def test_the_whole_batch_is_the_largest_portion_and_none_may_fit():
+    run = config()
+    site, shape = first_site(run, h100), planned_shape(run)[0]
+    assert largest_micro_batch(run, shape, site, 2**40) == run.batch_size
+    assert largest_micro_batch(run, shape, site, peak(run, site, 1) - 1) is None
+
+
+@pytest.mark.parametrize("settings", [(), ("training.recompute=blocks",), ("optimizer.kind=sgd",)])
+def test_the_bound_is_never_above_the_peak_and_near_it(settings: tuple[str, ...]):
+    run = config("model.n_layers=9", *settings)
+    site, shape = first_site(run, h100), planned_shape(run)[0]
+    bound = least_peak(run, shape, site)
+    assert bound is not None
+    for n in (24, 6, 1):
+        assert bound(n) <= peak(run, site, n)
+    assert bound(24) > 0.9 * peak(run, site, 24)
+
+
+def test_settling_halves_to_what_fits(monkeypatch: pytest.MonkeyPatch):
+    run = config("model.n_layers=9")
+    site, shape = first_site(run, h100), planned_shape(run)[0]
+    assert site.micro_batch == 24
+    room = peak(run, site, 6)
+    found, step = settle(run, shape, site, room)
+    assert (found.micro_batch, step.trace.peak_bytes) == (6, room)
+    monkeypatch.setattr(fit, "least_peak", lambda *_: None)
+    assert settle(run, shape, site, room)[0] == found
+    assert settle(run, shape, site, 0)[0].micro_batch == 1
+
+
+def test_what_is_suggested_fits_and_the_rest_is_not_suggested():
+    run = config("training.micro_batch=24", "training.precision=fp32", "model.n_layers=4")
+    site, shape = first_site(run, h100), planned_shape(run)[0]
+
+    def settings(room: int) -> list[str]:
+        found = suggestions(run, shape, site, room, lambda other: first_site(other, h100))
+        assert all(one.peak_bytes <= room for one in found)
+        return [one.settings[0] for one in found]
+
+    full = peak(run, site, 24)
+    assert settings(full - 1) == [
+        "training.precision=auto",
+        "training.recompute=selective",
+        "training.recompute=blocks",
+        "training.micro_batch=23",
+    ]
+    assert settings(1000) == []
+
+
+def test_the_room_leaves_out_the_context_and_the_larger_workspaces_of_newer_gpus():
+    assert room_bytes(h100) == h100.usable_bytes - outside_bytes((9, 0))
+    assert outside_bytes((9, 0)) - outside_bytes((8, 0)) == 2 * (32 * 2**20 - 8_519_680)
+    assert room_bytes(None) == usable_bytes(None) > 2**28
