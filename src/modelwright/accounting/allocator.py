@@ -7,6 +7,7 @@ Source: PyTorch 2.11, c10/cuda/CUDACachingAllocator.cpp (its sizes and rules).
 """
 
 import bisect
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from modelwright.accounting.tracing import Trace
@@ -163,7 +164,7 @@ def reserved_by(trace: Trace, *, workspaces: tuple[int, ...] = (), n_steps: int 
     return Reserved(allocator.most_allocated, allocator.most_reserved)
 
 
-def _free_all(allocator: Allocator, blocks: dict[int, Block], numbers: object) -> None:
-    for number in list(numbers):  # type: ignore[call-overload]
+def _free_all(allocator: Allocator, blocks: dict[int, Block], numbers: Iterable[int]) -> None:
+    for number in tuple(numbers):
         if number in blocks:
             allocator.take_back(blocks.pop(number))

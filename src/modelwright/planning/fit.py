@@ -10,15 +10,13 @@ from pathlib import Path
 from modelwright.accounting.hardware import Device
 from modelwright.accounting.parameters import count_parameters
 from modelwright.model.config import ModelConfig
+from modelwright.planning.gpu_operations import library_workspaces
 from modelwright.planning.step import Site, StepTrace, trace_step
 from modelwright.training.config import RunConfig
 
-# What a GPU holds besides tensors. The first, the CUDA context and the libraries' programs, was
-# measured on an H100 with torch 2.11; the second is what PyTorch lets cuBLAS have, for the forward
-# and the backward pass each.
+# What a GPU holds outside of PyTorch, the CUDA context and the libraries' programs: measured on an
+# H100 with torch 2.11.
 context_bytes = int(0.75 * 2**30)
-cublas_bytes_since_9 = 2 * 32 * 2**20
-cublas_bytes_before = 2 * 8_519_680
 
 # Depths from which that of a model follows: each block adds the same.
 shallow_depths = (2, 3)
@@ -26,8 +24,7 @@ shallow_depths = (2, 3)
 
 def outside_bytes(capability: tuple[int, int]) -> int:
     """What of a GPU's memory no tensor gets."""
-    workspaces = cublas_bytes_since_9 if capability >= (9, 0) else cublas_bytes_before
-    return context_bytes + workspaces
+    return context_bytes + sum(library_workspaces(capability))
 
 
 def usable_bytes(device: Device | None) -> int:
