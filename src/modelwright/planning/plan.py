@@ -49,8 +49,7 @@ class AssumedMfu:
 gpu_mfu = AssumedMfu(
     low=0.25,
     high=0.55,
-    source="assumed: gpt2-small on an H100 reached 26% to 39% (docs/results/training-gpu.md); "
-    "larger models reach more, small ones less",
+    source="assumed: gpt2-small on an H100 reached 26% to 39% (docs/results/training-gpu.md)",
 )
 cpu_mfu = AssumedMfu(
     low=0.25,
