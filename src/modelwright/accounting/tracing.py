@@ -249,6 +249,7 @@ class Tracer:
                 self.operations[number].held -= summand.n_bytes
                 summand.died = number
         self._sums.clear()
+        self._known.clear()  # and with it the references that would go on noticing ends
         return Trace(self.operations, self.storages)
 
     def _presumed_kind(self, held: Held) -> str:

@@ -67,9 +67,7 @@ def _run_block(
     if key not in programs:
         with tracer.looking_away():
             programs[key] = make_program(block, list(parameters), inputs, recompute)
-    return _Compiled.apply(
-        programs[key], tracer, recompute == "blocks", *parameters.values(), *tensors
-    )
+    return _Compiled.apply(programs[key], tracer, *parameters.values(), *tensors)
 
 
 def make_program(
@@ -107,7 +105,18 @@ def make_program(
     if recompute == "selective":
         _keep_products(joint)
     forward, backward = min_cut_rematerialization_partition(joint, None, num_fwd_outputs=1)
-    return Program(Schedule(forward), Schedule(backward))
+    whole = Schedule(forward)
+    again = Schedule(_without_result(forward)) if recompute == "blocks" else None
+    return Program(whole, Schedule(backward), again)
+
+
+def _without_result(forward: fx.GraphModule) -> fx.GraphModule:
+    """The part of a forward graph that makes what the backward one needs, in place."""
+    output = next(iter(reversed(forward.graph.nodes)))
+    _, *saved = output.args[0]
+    output.args = (tuple(saved),)
+    forward.graph.eliminate_dead_code()
+    return forward
 
 
 def _keep_products(joint: fx.GraphModule) -> None:
@@ -127,30 +136,33 @@ def _keep_products(joint: fx.GraphModule) -> None:
 
 @dataclass(frozen=True)
 class Program:
-    """A block as the compiler has divided it."""
+    """A block as the compiler has divided it.
+
+    Attributes:
+        again: what a block that forgets computes once more on its way back; None keeps it.
+    """
 
     forward: "Schedule"
     backward: "Schedule"
+    again: "Schedule | None"
 
 
 class _Compiled(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any, program: Program, tracer: Tracer, forgets: bool, *inputs: Tensor
-    ) -> Tensor:
+    def forward(ctx: Any, program: Program, tracer: Tracer, *inputs: Tensor) -> Tensor:
         out, *saved = program.forward.follow(list(inputs), tracer)
-        ctx.program, ctx.tracer, ctx.forgets = program, tracer, forgets
-        ctx.saved = list(inputs) if forgets else saved
+        ctx.program, ctx.tracer = program, tracer
+        ctx.saved = saved if program.again is None else list(inputs)
         return out
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         saved, ctx.saved = ctx.saved, None
-        if ctx.forgets:
-            saved = ctx.program.forward.follow(saved, ctx.tracer)[1:]
+        if ctx.program.again is not None:
+            saved = ctx.program.again.follow(saved, ctx.tracer)
         inputs = [*saved, *gradients]
         del saved
-        return None, None, None, *ctx.program.backward.follow(inputs, ctx.tracer)
+        return None, None, *ctx.program.backward.follow(inputs, ctx.tracer)
 
 
 @dataclass

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 import small
 from modelwright import _native
@@ -360,6 +361,42 @@ def test_two_threads_at_once_give_the_bits_of_one(dtype: torch.dtype):
     with ThreadPoolExecutor(2) as pool:
         for results in pool.map(work, range(20)):
             assert all(torch.equal(a, b) for a, b in zip(results, alone, strict=True))
+
+
+@pytest.fixture
+def no_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> None:
+        raise AssertionError("there are no numbers to compute with")
+
+    for name in ("fill_gelu", "fill_swiglu", "turn_into_slope"):
+        monkeypatch.setattr(core_kernels, name, refuse)
+
+
+@pytest.mark.usefixtures("no_core")
+@pytest.mark.parametrize("dtype", both)
+def test_tensors_without_numbers_have_results_of_the_right_shapes(dtype: torch.dtype):
+    with FakeTensorMode():
+        x, y = (torch.empty(3, 7, dtype=dtype, requires_grad=True) for _ in range(2))
+        for value in (core_gelu(x), core_gated_silu(x, y)):
+            assert (value.shape, value.dtype) == (x.shape, dtype)
+            for gradient in torch.autograd.grad(value.sum(), [x, y], allow_unused=True):
+                assert gradient is None or (gradient.shape, gradient.dtype) == (x.shape, dtype)
+        logits, targets = torch.empty(3, 7, dtype=dtype), torch.empty(3, dtype=torch.int64)
+        loss, slope = core_surprise_and_slope(logits, targets, 7, 0.1)
+        assert (loss.shape, loss.dtype) == ((), torch.float32)
+        assert slope is logits  # in its place, as with numbers
+
+
+@pytest.mark.usefixtures("no_core")
+@pytest.mark.parametrize("mlp", ["gelu_tanh", "swiglu"])
+def test_a_model_without_numbers_is_followed_through_the_core(mlp: str):
+    with FakeTensorMode():
+        model = Transformer(small.model_config(mlp=mlp))
+        use_core_kernels(model)
+        ids = torch.empty(2, 11, dtype=torch.int64)
+        next_token_loss(model, ids, ids).backward()
+        for parameter in model.parameters():
+            assert parameter.grad is not None and parameter.grad.shape == parameter.shape
 
 
 # Runs in a process of its own, since the edition is chosen once.

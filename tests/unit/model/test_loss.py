@@ -224,3 +224,27 @@ def test_chunks_are_a_few_megabytes_of_logits(n_rows: int):
     rows = module.chunk_rows(matrix)
     assert rows >= 64
     assert 4 * n_rows * rows <= 2**24
+
+
+@pytest.mark.parametrize("chunk", [1, 5, 22, 1000])
+def test_a_chosen_chunk_changes_the_memory_and_not_the_loss(chunk: int):
+    model, ids = small.model(dtype=torch.float64), small.ids()
+    parameters = list(model.parameters())
+    usual = with_gradients(next_token_loss(model, ids, ids.roll(-1, 1)), *parameters)
+    model.loss_chunk = chunk
+    with Watched() as seen:
+        ours = with_gradients(next_token_loss(model, ids, ids.roll(-1, 1)), *parameters)
+    for a, b in zip(ours, usual, strict=True):
+        assert torch.allclose(a, b, rtol=1e-12, atol=1e-12)
+    assert seen.operations.count("addmm_") == math.ceil(ids.numel() / chunk)
+
+
+@pytest.mark.parametrize("chunk", [64, 100, None])
+def test_as_many_logits_exist_as_the_chosen_chunk_has_positions(chunk: int | None):
+    model = small.model(vocab_size=8000, context=100, n_layers=1)
+    model.loss_chunk = chunk
+    ids = small.ids(8, 100)
+    with Watched() as seen:
+        next_token_loss(model, ids, ids.roll(-1, 1)).backward()
+    rows = module.chunk_rows(model.unembedding.weight) if chunk is None else chunk
+    assert max(seen.sizes) == rows * 8000

@@ -75,7 +75,7 @@ def test_a_second_portion_finds_the_gradients_of_the_first():
     """In the closed form, 4 bytes for each parameter; the activations are the same."""
     _, one = traced(n_sequences=2)
     _, two = traced(n_sequences=4)
-    assert "gradients" not in one.kinds_at(one.peak_at) or one.peak_bytes < two.peak_bytes
+    assert one.kinds_at(one.peak_at).get("gradients", 0) == 0
     gradients = two.kinds_at(two.peak_at)["gradients"]
     assert gradients == two.kinds_at(0)["weights"] - buffers_bytes()
     _, three = traced(n_sequences=6)
@@ -157,4 +157,5 @@ def test_a_chunk_of_the_loss_is_of_the_size_that_is_set():
         _, trace = traced(f"training.loss_chunk={chunk}", n_sequences=2)
         return max(held.n_bytes for held in trace.storages if held.operation == "mm")
 
-    assert logits("8") == 8 * 1024 * 4 or logits("8") < logits("64") == 64 * 1024 * 4
+    assert logits("64") == 64 * 1024 * 4
+    assert logits("8") < logits("64")

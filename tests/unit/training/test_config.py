@@ -2,6 +2,8 @@ from typing import Any
 
 import pytest
 
+import small
+from modelwright.training.assembly import set_way_of_working
 from modelwright.training.config import (
     CheckpointsConfig,
     EvaluationConfig,
@@ -24,6 +26,7 @@ def test_no_limit_of_validation_tokens_is_a_setting():
         (TrainingConfig, {"batch_tokens": 0}, "training.batch_tokens is 0; the least is 1"),
         (TrainingConfig, {"recompute_every": 0}, "training.recompute_every is 0; the least is 1"),
         (TrainingConfig, {"micro_batch": 0}, "micro_batch is 0; the least is 1, or 'auto'"),
+        (TrainingConfig, {"loss_chunk": 0}, "loss_chunk is 0; the least is 1, or 'auto'"),
         (TrainingConfig, {"average_decay": 1.0}, "average_decay is 1.0; choose a number from 0"),
         (TrainingConfig, {"average_decay": -0.1}, "average_decay is -0.1; choose a number from 0"),
         (SamplesConfig, {"max_tokens": 0}, "samples.max_tokens is 0; the least is 1"),
@@ -49,3 +52,11 @@ def test_forgetting_in_every_second_block_needs_something_to_forget():
     ):
         TrainingConfig(recompute_every=2)
     assert TrainingConfig(recompute_every=2, recompute="blocks").recompute_every == 2
+
+
+@pytest.mark.parametrize(("setting", "expected"), [("auto", None), (1, 1), (96, 96)])
+def test_the_chunk_of_the_loss_reaches_the_model(setting: Any, expected: int | None):
+    model = small.model()
+    config = RunConfig(training=TrainingConfig(loss_chunk=setting))
+    set_way_of_working(model, config, in_lanes=False)
+    assert model.loss_chunk == expected

@@ -1,0 +1,133 @@
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+import traced
+from modelwright.accounting.tracing import Trace, Tracer
+from modelwright.model.config import AttentionKind
+from modelwright.model.cross_entropy import usual_chunk
+from modelwright.planning import gpu_operations
+from modelwright.planning.gpu_operations import attend, gpu_scratch, kernels, library_workspaces
+from modelwright.planning.step import traced_model
+
+gpu: dict[str, Any] = {"device": "cuda", "dtype": torch.bfloat16}
+fused: list[AttentionKind] = ["flash", "efficient", "cudnn"]
+
+
+def count(trace: Trace, name: str, phase: str) -> int:
+    return sum(o.name == name and o.phase == phase for o in trace.operations)
+
+
+@pytest.mark.parametrize("attention", fused)
+@pytest.mark.parametrize("is_compiled", [False, True])
+@pytest.mark.parametrize(("kind", "again"), [("none", 0), ("blocks", 3), ("selective", 0)])
+def test_attention_is_the_gpu_s_on_the_way_forth_and_back(
+    attention: AttentionKind, is_compiled: bool, kind: str, again: int
+):
+    trace = traced.trace(
+        f"training.recompute={kind}", attention=attention, is_compiled=is_compiled, **gpu
+    )
+    name = f"_scaled_dot_product_{attention}_attention"
+    assert count(trace, name, "forward") == 3
+    assert count(trace, name, "backward") == again
+    assert count(trace, f"{name}_backward", "backward") == 3
+    assert not any("for_cpu" in operation.name for operation in trace.operations)
+
+
+def test_on_a_processor_attention_is_the_processor_s():
+    names = {operation.name for operation in traced.trace(attention="flash").operations}
+    assert "_scaled_dot_product_flash_attention_for_cpu" in names
+
+
+@pytest.mark.parametrize(("kind", "again"), [("none", 0), ("blocks", 6)])
+def test_a_norm_is_one_operation(kind: str, again: int):
+    trace = traced.trace(f"training.recompute={kind}", attention="flash", **gpu)
+    n_norms = 2 * 3 + 1
+    assert count(trace, "_fused_rms_norm", "forward") == n_norms
+    assert count(trace, "_fused_rms_norm", "backward") == again
+    assert count(trace, "_fused_rms_norm_backward", "backward") == n_norms
+    assert not {"rsqrt", "mean.dim"} & {o.name for o in trace.operations if o.phase != "update"}
+
+
+def test_a_compiled_norm_is_the_compiler_s():
+    trace = traced.trace(attention="flash", is_compiled=True, **gpu)
+    assert count(trace, "_fused_rms_norm", "forward") == 1  # the last one, outside of the blocks
+
+
+@pytest.mark.parametrize("attention", ["efficient", "cudnn"])
+def test_a_mask_becomes_what_is_added_to_the_scores(
+    attention: AttentionKind, monkeypatch: pytest.MonkeyPatch
+):
+    seen: list[Any] = []
+
+    def kernel(*inputs: Any) -> Tensor:
+        seen.append(inputs)
+        return inputs[0]
+
+    monkeypatch.setitem(kernels, attention, kernel)
+    queries, keys = torch.ones(2, 4, 5, 8, dtype=torch.bfloat16), torch.ones(2, 2, 5, 8)
+    visible = torch.ones(2, 1, 5, 5, dtype=torch.bool).tril()
+    attend(attention, queries, keys, keys, visible, 0.0)
+    _, shared, _, added, _, causal = seen[0]
+    assert shared.shape == queries.shape  # heads that share keys have their own copies
+    assert (added.shape, added.dtype, causal) == ((2, 4, 5, 5), torch.bfloat16, False)
+    assert added.eq(0).equal(visible.expand(2, 4, 5, 5))
+    assert added[~visible.expand(2, 4, 5, 5)].eq(-torch.inf).all()
+    attend(attention, queries, keys, keys, None, 0.0)
+    assert seen[1][3:] == (None, 0.0, True)
+
+
+def test_packed_documents_reach_the_kernel_as_such_a_mask():
+    packed = traced.trace("training.cut=packed", attention="efficient", **gpu)
+    plain = traced.trace(attention="efficient", **gpu)
+
+    def masks(trace: Trace) -> int:
+        square = (traced.context, traced.context)
+        return sum(h.shape[-2:] == square and h.dtype == torch.bfloat16 for h in trace.storages)
+
+    assert masks(packed) >= 3
+    assert masks(plain) == 0
+
+
+@pytest.mark.parametrize(("d_head", "padded"), [(64, 64), (20, 24)])
+def test_flash_fills_heads_up_to_its_widths(d_head: int, padded: int):
+    tracer = Tracer()
+    with FakeTensorMode():
+        q = torch.empty(1, 2, 16, d_head, dtype=torch.bfloat16)
+        with tracer.watching(torch.nn.Identity()):
+            assert attend("flash", q, q, q, None, 0.0).shape == q.shape
+    out = [h for h in tracer.storages if h.operation == "_scaled_dot_product_flash_attention"]
+    assert padded in {size for h in out for size in h.shape}
+
+
+def test_flash_takes_memory_for_itself_on_its_way_back():
+    trace = traced.trace(attention="flash", **gpu)
+    with_scratch = {o.name for o in trace.operations if o.scratch}
+    assert with_scratch == {"_scaled_dot_product_flash_attention_backward"}
+    queries = torch.empty(2, 4, 130, 40, device="meta")
+    operation = torch.ops.aten._scaled_dot_product_flash_attention_backward.default
+    # Rows are filled up to 256 of 64 numbers in fp32, and one more number each.
+    assert gpu_scratch(None)(operation, [None, queries]) == 2 * 4 * 256 * 4 * (64 + 1)
+
+
+def test_the_loss_is_in_the_chunks_of_a_gpu():
+    config = traced.run_config()
+    for device in ("cpu", "cuda"):
+        with FakeTensorMode():
+            site = traced.site(device=device)
+            model = traced_model(config, config.model, site, Tracer())
+        assert model.loss_chunk == usual_chunk(device, 320)
+
+
+def test_what_has_no_kernel_of_a_gpu_is_left_as_it_is():
+    trace = traced.trace(attention="plain", **gpu)
+    assert not any("_scaled_dot_product" in operation.name for operation in trace.operations)
+    assert set(gpu_operations.kernels) == set(fused)
+
+
+def test_newer_gpus_have_larger_workspaces():
+    assert library_workspaces((8, 0))[0] < library_workspaces((9, 0))[0]
+    assert library_workspaces(None) == library_workspaces((9, 0))
