@@ -1,7 +1,7 @@
 # Everything runs with .venv's Python if there is one, else with the one on the PATH.
 PYTHON ?= $(if $(wildcard .venv/bin/python),.venv/bin/python,python3)
 
-.PHONY: check test test-cluster format
+.PHONY: check test test-slow test-cluster format
 
 check:  ## format, lint, types, architecture: seconds
 	$(PYTHON) -m ruff format --check .
@@ -11,6 +11,9 @@ check:  ## format, lint, types, architecture: seconds
 
 test:  ## everything that needs only a CPU: minutes
 	$(PYTHON) -m pytest
+
+test-slow:  ## what takes minutes more: every prediction on record is made again
+	$(PYTHON) -m pytest -m slow tests
 
 test-cluster:  ## what needs a Ray cluster, on this machine; after pip install '.[ray]'
 	$(PYTHON) -m pytest -m cluster tests/integration

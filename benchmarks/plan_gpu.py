@@ -1,18 +1,22 @@
 """The plan's memory beside the GPU's: the same step followed without numbers and taken in reality.
 
-    python benchmarks/plan_gpu.py [--out FILE] [--only NAME ...] [--operations]
+    python benchmarks/plan_gpu.py [--out FILE] [--only NAME ...] [--operations] [--ledger FILE]
 
 Prints a table in Markdown and writes one line of JSON a configuration. With --operations, it also
 lists what each operation of an eager step takes beyond its results, which is what
-`planning/gpu_operations.py` has to know.
+`planning/gpu_operations.py` has to know. With --ledger docs/results/ledger.jsonl, it adds each
+configuration to the record that later predictions are held to (tests/reference/test_ledger.py).
 """
 
 import argparse
 import gc
 import itertools
 import json
+import platform
 import statistics
+import subprocess
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +27,8 @@ from modelwright.accounting.allocator import reserved_by
 from modelwright.config.loading import load_settings
 from modelwright.model.config import AttentionKind
 from modelwright.planning.gpu_operations import library_workspaces
-from modelwright.planning.measuring import RealStep, measure_on_gpu
+from modelwright.planning.ledger import Entry, append_entry, predict, site_facts, tolerances
+from modelwright.planning.measuring import Measured, RealStep, count_flops, measure_on_gpu
 from modelwright.planning.step import Site, trace_step
 from modelwright.runtime.device import describe_machine
 from modelwright.training.config import RunConfig
@@ -101,12 +106,16 @@ def name_of(c: dict[str, Any]) -> str:
     return " ".join([*parts, *(["compiled"] if c["compiled"] else [])])
 
 
+def settings_of(c: dict[str, Any]) -> list[str]:
+    """What a case sets over the defaults."""
+    tokens = c["n_portions"] * c["micro_batch"] * c["context"]
+    settings = [f"model.preset={c['preset']}", "tokenizer.vocab_size=300", *c["sets"]]
+    return [*settings, "model.vocab_multiple=64", f"training.batch_tokens={tokens}"]
+
+
 def config_and_site(c: dict[str, Any]) -> tuple[RunConfig, Site]:
     """What a case comes to."""
-    tokens = c["n_portions"] * c["micro_batch"] * c["context"]
-    overrides = [f"model.preset={c['preset']}", "tokenizer.vocab_size=300", *c["sets"]]
-    overrides += ["model.vocab_multiple=64", f"training.batch_tokens={tokens}"]
-    config = load_settings(RunConfig, None, overrides).config
+    config = load_settings(RunConfig, None, settings_of(c)).config
     site = Site(
         device="cuda",
         dtype=formats[c["precision"]],
@@ -116,6 +125,32 @@ def config_and_site(c: dict[str, Any]) -> tuple[RunConfig, Site]:
         capability=torch.cuda.get_device_capability(),
     )
     return config, site
+
+
+def entry_of(c: dict[str, Any], config: RunConfig, site: Site, measured: Measured) -> Entry:
+    """A case for the ledger."""
+    query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader", "--id=0"]
+    driver = subprocess.run(query, capture_output=True, text=True, check=True).stdout.strip()
+    ours = {"python": platform.python_version(), "torch": torch.__version__}
+    return Entry(
+        name=c["name"],
+        date=datetime.now(UTC).date().isoformat(),
+        hardware=torch.cuda.get_device_name(),
+        versions=ours | {"driver": driver},
+        settings=settings_of(c),
+        precision=c["precision"],
+        site=site_facts(site),
+        predicted=predict(settings_of(c), site),
+        measured={
+            "allocated_bytes": measured.peak_bytes,
+            "reserved_bytes": measured.reserved_bytes or 0,
+            "outside_bytes": measured.outside_bytes or 0,
+            "n_parameters": measured.n_parameters,
+            "flops": count_flops(config, config.model),
+        },
+        tolerance=tolerances["compiled" if site.is_compiled else "eager"],
+        predicted_with=ours,
+    )
 
 
 class Scratch(TorchDispatchMode):
@@ -143,6 +178,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     parser.add_argument("--only", action="append", default=[])
     parser.add_argument("--operations", action="store_true")
+    parser.add_argument("--ledger", type=Path)
     parser.add_argument("--steps", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=480)
     arguments = parser.parse_args()
@@ -193,6 +229,8 @@ def main() -> None:
                 f"| {statistics.median(measured.step_seconds) * 1e3:.1f} |",
                 flush=True,
             )
+            if arguments.ledger:
+                append_entry(arguments.ledger, entry_of(c, config, site, measured))
             if arguments.operations and not c["compiled"]:
                 gc.collect()
                 step = RealStep(config, config.model, site)

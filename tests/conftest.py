@@ -2,6 +2,7 @@
 
 import os
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,9 @@ checked = [
     "modelwright.training.step",
 ]
 wait_politely()  # before torch is loaded
+# Not this user's, whose measured rates would change every plan; commands that tests start have it.
+home_of_tests = tempfile.TemporaryDirectory(prefix="modelwright-tests-")
+os.environ["MODELWRIGHT_HOME"] = home_of_tests.name
 assert not any(name.startswith(tuple(checked)) for name in sys.modules)
 if os.environ.get("SHAPE_CHECKS") != "off":
     install_import_hook(checked, "shape_checker.checker")

@@ -28,10 +28,16 @@ class Reserved:
     Attributes:
         allocated_bytes: the most in blocks that were given out.
         reserved_bytes: the most that it held of the GPU.
+        fits: whether it found room for everything; if not, the others count until it did not.
     """
 
     allocated_bytes: int
     reserved_bytes: int
+    fits: bool = True
+
+
+class NoRoom(Exception):
+    """The GPU has no room for another segment."""
 
 
 @dataclass(eq=False, slots=True)
@@ -45,11 +51,21 @@ class Block:
     before: "Block | None" = None
     after: "Block | None" = None
 
+    @property
+    def is_part(self) -> bool:
+        """Whether it is not all of its segment."""
+        return self.before is not None or self.after is not None
+
 
 @dataclass
 class Allocator:
-    """Gives out blocks and takes them back by PyTorch's rules."""
+    """Gives out blocks and takes them back by PyTorch's rules.
 
+    Attributes:
+        limit: bytes of the GPU that it can have; None for as many as it asks for.
+    """
+
+    limit: int | None = None
     allocated: int = 0
     reserved: int = 0
     most_allocated: int = 0
@@ -116,20 +132,48 @@ class Allocator:
             length = shared_segment
         else:
             length = -(-size // large_step) * large_step
+        if self.limit is not None and self.reserved + length > self.limit:
+            self._give_back_segments()
+            if self.reserved + length > self.limit:
+                raise NoRoom
         block = Block(length, is_small, self._next_place)
         self._next_place += length + 1  # the next one is no neighbour
         self.reserved += length
         self.most_reserved = max(self.most_reserved, self.reserved)
         return block
 
+    def _give_back_segments(self) -> None:
+        """Hand all segments back to the GPU of which nothing is given out."""
+        for is_small, free in self._free.items():
+            parts = [entry for entry in free if entry[2].is_part]
+            self.reserved -= sum(entry[0] for entry in free) - sum(entry[0] for entry in parts)
+            self._free[is_small] = parts
 
-def reserved_by(trace: Trace, *, workspaces: tuple[int, ...] = (), n_steps: int = 3) -> Reserved:
+
+def reserved_by(
+    trace: Trace,
+    *,
+    workspaces: tuple[int, ...] = (),
+    n_steps: int = 3,
+    limit_bytes: int | None = None,
+) -> Reserved:
     """What a step's tensors come to in the allocator, once it has been taken a few times.
 
     Args:
         workspaces: bytes of each that libraries hold from the first step on.
+        limit_bytes: of the GPU that the allocator can have.
     """
-    allocator = Allocator()
+    allocator = Allocator(limit=limit_bytes)
+    try:
+        _take_steps(allocator, trace, workspaces, n_steps)
+    except NoRoom:
+        return Reserved(allocator.most_allocated, allocator.most_reserved, fits=False)
+    return Reserved(allocator.most_allocated, allocator.most_reserved)
+
+
+def _take_steps(
+    allocator: Allocator, trace: Trace, workspaces: tuple[int, ...], n_steps: int
+) -> None:
     lasting = [held for held in trace.storages if held.born < 0]
     first_update = next(
         (n for n, operation in enumerate(trace.operations) if operation.phase == "update"), -1
@@ -161,7 +205,6 @@ def reserved_by(trace: Trace, *, workspaces: tuple[int, ...] = (), n_steps: int 
             if operation.scratch:
                 allocator.take_back(allocator.give(operation.scratch))
         _free_all(allocator, blocks, list(blocks))
-    return Reserved(allocator.most_allocated, allocator.most_reserved)
 
 
 def _free_all(allocator: Allocator, blocks: dict[int, Block], numbers: Iterable[int]) -> None:

@@ -11,6 +11,7 @@ Source: Williams, Waterman & Patterson 2009, "Roofline", for the floor; Pope et 
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 from modelwright.accounting.flops import forward_flops, visible_pairs
@@ -325,7 +326,7 @@ class InferenceCost:
         )
         return self._floor(flops, self._bytes(self.prompt_tokens - 1))
 
-    @property
+    @cached_property
     def decode_seconds_per_token(self) -> float:
         """For one more token of every answer, on average; 0 where reading gives the only one."""
         positions = range(self.prompt_tokens, self.prompt_tokens + self.new_tokens - 1)

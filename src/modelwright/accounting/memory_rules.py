@@ -1,7 +1,8 @@
 """What textbooks and tools say a model takes, to be compared with what it really takes.
 
 They are written down as their sources have them, mistakes included; `docs/memory.md` says what
-each gets wrong. Documents 001 to 004 are those whose figures this project checks.
+each gets wrong. The documents that are named by what they are stand in `textbook.toml`, with all
+their figures.
 """
 
 from dataclasses import dataclass
@@ -39,16 +40,18 @@ def textbook_rules(config: ModelConfig, *, batch: int, seq: int) -> list[Textboo
     listed = listed_activations(config, batch=batch, seq=seq)
     return [
         TextbookRule(
-            "16 bytes a parameter", "weights 4, gradients 4, AdamW 8: document 001", 16 * n
+            "16 bytes a parameter",
+            "weights 4, gradients 4, AdamW 8: a write-up of CS336 assignment 1",
+            16 * n,
         ),
         TextbookRule(
             "24 bytes a parameter",
-            "4 and 20 more: document 004, from DeepLearning.AI, Generative AI with LLMs",
+            "4 and 20 more: lecture slides, from DeepLearning.AI, Generative AI with LLMs",
             24 * n,
         ),
-        TextbookRule("2 x model", "document 002", 2 * model, "inference"),
+        TextbookRule("2 x model", "a web guide", 2 * model, "inference"),
         TextbookRule(
-            "4 x model", "document 002, and Hugging Face's accelerate estimate-memory", 4 * model
+            "4 x model", "a web guide, and Hugging Face's accelerate estimate-memory", 4 * model
         ),
         TextbookRule(
             "1.2 x model",
@@ -57,7 +60,7 @@ def textbook_rules(config: ModelConfig, *, batch: int, seq: int) -> list[Textboo
             "inference",
         ),
         *korthikanti(config, batch=batch, seq=seq),
-        TextbookRule("16 N + 4 N_act", "document 001", 16 * n + 4 * listed),
+        TextbookRule("16 N + 4 N_act", "a write-up of CS336 assignment 1", 16 * n + 4 * listed),
     ]
 
 
@@ -81,7 +84,7 @@ def korthikanti(config: ModelConfig, *, batch: int, seq: int) -> list[TextbookRu
 
 
 def listed_activations(config: ModelConfig, *, batch: int, seq: int) -> int:
-    """The numbers in document 001's list: 20 B T D + 2 B H T² for each block, and the logits."""
+    """The numbers in the write-up's list: 20 B T D + 2 B H T² for each block, and the logits."""
     stream = batch * seq * config.d_model
     pairs = batch * config.n_heads * seq**2
     return config.n_layers * (20 * stream + 2 * pairs) + stream + batch * seq * config.known_vocab

@@ -39,6 +39,10 @@ without_kernel = {
 }
 # PyTorch counts the operation, not its edition that writes to an argument.
 counted_as = {aten.addmm_: aten.addmm, aten.baddbmm_: aten.baddbmm}
+# Python asks for a number and waits for it: of no cost in itself, but a GPU has run empty then.
+wait = "_local_scalar_dense"
+program_call = "program"  # a compiled program is entered, which takes the processor a while
+n_shapes = 3  # of so many inputs an operation's shapes are kept
 # They write all of their first argument and read nothing of it.
 write_only = {aten.zero_.default, aten.fill_.Scalar, aten.copy_.default}
 
@@ -76,6 +80,9 @@ class Operation:
         n_read, n_written: bytes.
         held: bytes, once it is done.
         scratch: bytes that it takes and gives back while it runs.
+        shapes: of the first of its inputs.
+        layout: of each of those, whether its rows ("n") or its columns ("t") lie in one piece.
+        in_program: whether a compiled program does it, so that nothing is launched from Python.
     """
 
     name: str
@@ -87,6 +94,9 @@ class Operation:
     n_written: int
     held: int
     scratch: int = 0
+    shapes: tuple[tuple[int, ...], ...] = ()
+    layout: str = ""
+    in_program: bool = False
 
 
 @dataclass(frozen=True)
@@ -172,6 +182,7 @@ class Tracer:
     _sums: list[tuple[int, Held]] = field(default_factory=list)
     _is_blind: bool = False
     _maker: str = ""
+    _is_finished: bool = False
 
     def hold(self, tensors: Iterable[Tensor], kind: str, *, born: int = -1) -> None:
         """Say what some memory is held for; what was not there before, is there from now on."""
@@ -231,6 +242,28 @@ class Tracer:
         finally:
             self._maker = ""
 
+    def give_out(
+        self, n_bytes: int, shape: tuple[int, ...], dtype: torch.dtype, operation: str
+    ) -> "Memory":
+        """Memory for numbers that nobody asks for: there while what is returned is held.
+
+        Args:
+            operation: what makes it.
+        """
+        n_bytes = -(-n_bytes // self.rounding) * self.rounding * self.copies
+        held = Held(
+            n_bytes,
+            shape,
+            dtype,
+            len(self.operations),
+            self._module(),
+            operation,
+            self._present_phase(),
+        )
+        self.storages.append(held)
+        self.held_bytes += n_bytes
+        return Memory(self, held)
+
     @contextmanager
     def looking_away(self) -> Iterator[None]:
         """Follow nothing in the block, whose tensors do not outlive it."""
@@ -249,7 +282,8 @@ class Tracer:
                 self.operations[number].held -= summand.n_bytes
                 summand.died = number
         self._sums.clear()
-        self._known.clear()  # and with it the references that would go on noticing ends
+        self._known.clear()
+        self._is_finished = True
         return Trace(self.operations, self.storages)
 
     def _presumed_kind(self, held: Held) -> str:
@@ -271,6 +305,9 @@ class Tracer:
         n_written: int = 0,
         dtype: torch.dtype | None = None,
         scratch: int = 0,
+        shapes: tuple[tuple[int, ...], ...] = (),
+        layout: str = "",
+        in_program: bool = False,
     ) -> None:
         """Put an operation on record after its results are."""
         self.operations.append(
@@ -284,6 +321,9 @@ class Tracer:
                 n_written * self.copies,
                 self.held_bytes,
                 scratch * self.copies,
+                shapes,
+                layout,
+                in_program,
             )
         )
 
@@ -317,6 +357,8 @@ class Tracer:
             n_written=fresh + changed,
             dtype=tensors[0].dtype if tensors else None,
             scratch=self.scratch(operation, inputs),
+            shapes=tuple(tuple(x.shape) for x in tensors[:n_shapes]),
+            layout="".join(map(layout_of, tensors[:n_shapes])),
         )
 
     def _adds_gradients(self, tensors: list[Tensor]) -> bool:
@@ -352,6 +394,8 @@ class Tracer:
         return held
 
     def _gone(self, held: Held) -> None:
+        if self._is_finished:
+            return
         held.died = len(self.operations)
         self.held_bytes -= held.n_bytes
 
@@ -383,6 +427,18 @@ class Tracer:
             self._stack.pop()
 
 
+class Memory:
+    """Memory that a tracer counts until the last reference to this is gone."""
+
+    __slots__ = ("_held", "_tracer")
+
+    def __init__(self, tracer: Tracer, held: Held) -> None:
+        self._tracer, self._held = tracer, held
+
+    def __del__(self) -> None:
+        self._tracer._gone(self._held)
+
+
 @dataclass(eq=False)
 class _Alive:
     """Notices when a storage is gone."""
@@ -412,11 +468,18 @@ class _Watch(TorchDispatchMode):
         if func.namespace == "prim":  # such as the question on which device a tensor is
             return func(*args, **kwargs)
         if func is aten._local_scalar_dense.default:
+            if not self.tracer._is_blind:
+                self.tracer.saw(wait)
             return 1 if not args[0].dtype.is_floating_point else 1.0  # there is no number to read
         out = func(*args, **kwargs)
         if not self.tracer._is_blind:
             self.tracer.saw_call(func, args, kwargs, out)
         return out
+
+
+def layout_of(tensor: Tensor) -> str:
+    """Whether the rows of a matrix, or of each of several, lie in one piece, or its columns."""
+    return "t" if tensor.ndim > 1 and tensor.stride(-1) != 1 else "n"
 
 
 def size_of(tensor: Tensor) -> int:

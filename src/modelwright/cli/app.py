@@ -12,7 +12,18 @@ import typer
 from typer.exceptions import TyperException
 
 import modelwright
-from modelwright.cli import config, data, demo, generate, plan, report, tokenizer, train
+from modelwright.cli import (
+    calibrate,
+    config,
+    data,
+    demo,
+    explain,
+    generate,
+    plan,
+    report,
+    tokenizer,
+    train,
+)
 from modelwright.runtime.threads import wait_politely
 
 exit_codes = (
@@ -39,6 +50,8 @@ app.command("demo")(demo.demo)
 app.add_typer(tokenizer.app, name="tokenizer")
 app.add_typer(data.app, name="data")
 app.command("plan")(plan.plan)
+app.command("calibrate")(calibrate.calibrate)
+app.command("explain")(explain.explain)
 app.command("train")(train.train)
 app.command("generate")(generate.generate)
 app.command("report")(report.report)

@@ -74,7 +74,13 @@ def demo(
         config = with_steps(config, n_steps)
         tell_plan(config, prepared.model, len(prepared.data.train))
         carry_out(
-            lambda bars: runs.train(config, run_folder, on_progress=bars, on_sample=telling(bars)),
+            lambda bars, prediction: runs.train(
+                config,
+                run_folder,
+                on_progress=bars,
+                on_sample=telling(bars),
+                on_ready=prediction.make,
+            ),
             run_folder,
         )
     tell_result(run_folder, time.perf_counter() - began)

@@ -8,6 +8,7 @@ from pathlib import Path
 import typer
 
 from modelwright.cli.display import Bars, progress_bars
+from modelwright.cli.prediction import Prediction
 
 
 def train(
@@ -37,8 +38,14 @@ def train(
     config = with_initial_model(load_settings(RunConfig, recipe, overrides))
     run_folder = out or Path("runs") / run_name(recipe)
 
-    def start(bars: Bars) -> None:
-        runs.train(config, run_folder, on_progress=bars, on_sample=telling(bars))
+    def start(bars: Bars, prediction: Prediction) -> None:
+        runs.train(
+            config,
+            run_folder,
+            on_progress=bars,
+            on_sample=telling(bars),
+            on_ready=prediction.make,
+        )
 
     carry_out(start, run_folder)
 
@@ -53,7 +60,7 @@ def resume_run(recipe: Path | None, overrides: list[str], out: Path | None) -> N
     named = Path("runs") / run_name(recipe) if recipe is None or not is_folder else recipe
     run_folder = out or named
 
-    def go_on(bars: Bars) -> None:
+    def go_on(bars: Bars, prediction: Prediction) -> None:
         runs.resume(
             run_folder,
             recipe=None if is_folder else recipe,
@@ -61,20 +68,30 @@ def resume_run(recipe: Path | None, overrides: list[str], out: Path | None) -> N
             on_progress=bars,
             on_sample=telling(bars),
             on_note=lambda note: bars.say(f"note: {note}"),
+            on_ready=prediction.make,
         )
 
     carry_out(go_on, run_folder)
 
 
-def carry_out(work: Callable[[Bars], None], run_folder: Path) -> None:
+def carry_out(work: Callable[[Bars, Prediction], None], run_folder: Path) -> None:
     """Train under a progress bar, then write the report; say how to go on after a stop."""
     from modelwright.experiments.report import write_report
     from modelwright.training.loop import Interrupted
+    from modelwright.training.out_of_memory import OutOfMemory
 
+    prediction = Prediction(run_folder)
     try:
         with progress_bars() as bars:
-            work(bars)
+            work(bars, prediction)
+    except OutOfMemory as error:
+        prediction.explain(error)
+        raise
+    except FloatingPointError:
+        prediction.compare()
+        raise
     except Interrupted as stop:
+        prediction.compare()
         reason = "Ctrl-C" if stop.signal_number == signal.SIGINT else "SIGTERM"
         print(
             f"\nstopped by {reason} after step {stop.step}; the run is saved. Go on with:\n"
@@ -82,6 +99,7 @@ def carry_out(work: Callable[[Bars], None], run_folder: Path) -> None:
             file=sys.stderr,
         )
         sys.exit(128 + stop.signal_number)
+    prediction.compare()
     report = write_report(run_folder)
     print(f"report   {report}\ntry      modelwright generate {run_folder} --prompt 'One day'")
 

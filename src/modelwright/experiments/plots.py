@@ -2,8 +2,9 @@
 
 import io
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import matplotlib
 
@@ -20,6 +21,18 @@ Records = Sequence[dict[str, Any]]
 ink, faint, accent, second = "#1f2933", "#9aa5b1", "#2364aa", "#d1495b"
 warning = "#b7791f"
 bytes_per_gib = 2**30
+kind_colors = {
+    "weights": accent,
+    "optimizer": "#6b9bd1",
+    "average": "#a9c6e6",
+    "batches": faint,
+    "gradients": second,
+    "activations": "#edae49",
+    "loss": "#66a182",
+    "temporaries": "#8d6a9f",
+    "scratch": "#c9b3d6",
+}
+letter_share = 0.0105  # of the width of a wide plot, for a letter above it
 
 no_metadata = dict.fromkeys(
     ("Creator", "Date", "Format", "Type")
@@ -123,6 +136,129 @@ def memory_plot(records: Records) -> str:
         from_zero=True,
         unit=bytes_per_gib,
         values=ScalarFormatter(),
+    )
+
+
+def timeline_plot(timeline: Mapping[str, Any], *, room_bytes: int | None = None) -> str:
+    """Memory over a step, what it is held for stacked up, with its parts and its fullest moment.
+
+    Args:
+        timeline: of a plan as plain values: "moments", and for each of them bytes by "kinds"; the
+            "phases", "n_operations", and which moment is the "peak".
+        room_bytes: what tensors can have of the device, a dashed line where it is near.
+    """
+    kinds: Mapping[str, Sequence[int]] = timeline["kinds"]
+    highest = sum(line[timeline["peak"]] for line in kinds.values())
+    unit, unit_name = (2**30, "GiB") if highest >= 2**30 else (2**20, "MiB")
+    top = 1.25 * highest
+    if room_bytes is not None and highest / 2 <= room_bytes <= 2 * highest:
+        top = max(top, 1.2 * room_bytes)
+
+    def draw(axes: Axes) -> None:
+        axes.stackplot(
+            timeline["moments"],
+            *([n_bytes / unit for n_bytes in line] for line in kinds.values()),
+            colors=[kind_colors.get(kind, faint) for kind in kinds],
+            labels=list(kinds),
+        )
+        axes.set_xlim(0, timeline["n_operations"])
+        axes.set_ylim(0, top / unit)
+        axes.grid(axis="x", visible=False)
+        axes.set_axisbelow(True)
+        axes.set_xlabel("operations, in the order in which they are done")
+        axes.set_ylabel(f"held ({unit_name})")
+        _name_phases(axes, timeline)
+        _mark_peak(axes, timeline, highest / unit, f"{highest / unit:.4g} {unit_name} at the peak")
+        if room_bytes is not None and room_bytes < top:
+            label = f"room for tensors:\n{room_bytes / unit:,.4g} {unit_name}"
+            axes.axhline(room_bytes / unit, color=ink, linewidth=1.2, linestyle="--", label=label)
+        handles, names = axes.get_legend_handles_labels()
+        axes.legend(handles[::-1], names[::-1], loc="center left", bbox_to_anchor=(1, 0.5))
+
+    return _svg(draw, wide=True)
+
+
+def _name_phases(axes: Axes, timeline: Mapping[str, Any]) -> None:
+    """Lines between the parts, and their names above; narrow neighbours share a place."""
+    whole = timeline["n_operations"]
+    begins = [phase["begins"] for phase in timeline["phases"]]
+    for begin in begins[1:]:
+        axes.axvline(begin, color=ink, linewidth=0.6, alpha=0.35)
+    ends = [*begins[1:], whole]
+    names = [phase["name"] for phase in timeline["phases"]]
+    places = [
+        Place(name, begin / whole, end / whole)
+        for name, begin, end in zip(names, begins, ends, strict=True)
+    ]
+    *inner, last = with_room(places)
+    for place in inner:
+        _write_above(axes, (place.begin + place.end) / 2, place.name, "center")
+    # Beyond the last one there is a margin to write in.
+    at = last.begin if last.is_cramped else (last.begin + last.end) / 2
+    _write_above(axes, at, last.name, "left" if last.is_cramped else "center")
+
+
+def _write_above(axes: Axes, at: float, name: str, aligned: Literal["left", "center"]) -> None:
+    axes.text(
+        at,
+        1.02,
+        name,
+        transform=axes.transAxes,
+        ha=aligned,
+        va="bottom",
+        fontsize=9,
+        color="#52606d",
+    )
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a name stands; from and to, as shares of the width."""
+
+    name: str
+    begin: float
+    end: float
+
+    @property
+    def is_cramped(self) -> bool:
+        return self.end - self.begin < letter_share * len(self.name)
+
+
+def with_room(places: Sequence[Place]) -> list[Place]:
+    """Join names that are too long for their places, but for the last, to a narrow neighbour."""
+    joined = list(places)
+    while True:
+        cramped = next((n for n, place in enumerate(joined[:-1]) if place.is_cramped), None)
+        if cramped is None:
+            return joined
+        before = joined[cramped - 1] if cramped else None
+        after = joined[cramped + 1]
+        goes_back = before is not None and before.end - before.begin < after.end - after.begin
+        first = cramped - 1 if goes_back else cramped
+        left, right = joined[first : first + 2]
+        together = Place(f"{left.name}, {right.name}", left.begin, right.end)
+        joined[first : first + 2] = [together]
+
+
+def _mark_peak(axes: Axes, timeline: Mapping[str, Any], height: float, said: str) -> None:
+    """A dot, and its height at the upper edge, where nothing else is."""
+    at = timeline["moments"][timeline["peak"]]
+    is_late = at > timeline["n_operations"] / 2
+    axes.plot([at], [height], marker="o", markersize=5, color=ink, clip_on=False)
+    axes.annotate(
+        said,
+        (at, height),
+        xytext=(at / timeline["n_operations"], 0.99),
+        textcoords="axes fraction",
+        ha="right" if is_late else "left",
+        va="top",
+        color=ink,
+        arrowprops={
+            "arrowstyle": "-",
+            "color": ink,
+            "linewidth": 0.8,
+            "relpos": (float(is_late), 0),
+        },
     )
 
 

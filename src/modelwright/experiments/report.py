@@ -4,12 +4,13 @@ import html
 import json
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from modelwright.experiments import plots
 from modelwright.experiments.data_plots import document_lengths_plot
+from modelwright.experiments.verify_report import predicted_and_measured
 from modelwright.runtime.files import write_atomically
 from modelwright.training.metrics import (
     config_file,
@@ -20,6 +21,7 @@ from modelwright.training.metrics import (
 )
 
 file_name = "report.html"
+plan_file = "plan.json"
 
 
 def write_report(run_folder: Path) -> Path:
@@ -34,19 +36,38 @@ def write_report(run_folder: Path) -> Path:
         raise ValueError(f"the run in {run_folder} has not taken a step yet, so there is no curve")
     facts = json.loads((run_folder / facts_file).read_text())
     config = (run_folder / config_file).read_text()
+    planned = run_folder / plan_file
+    plan = json.loads(planned.read_text()) if planned.exists() else None
     path = run_folder / file_name
-    write_atomically(path, page(run_folder.resolve().name, records, facts, config))
+    compared = predicted_and_measured(run_folder)
+    text = page(run_folder.resolve().name, records, facts, config, plan, compared=compared)
+    write_atomically(path, text)
     return path
 
 
-def page(name: str, records: list[dict[str, Any]], facts: dict[str, Any], config: str) -> str:
-    """The report as HTML, pictures included."""
+def page(
+    name: str,
+    records: list[dict[str, Any]],
+    facts: dict[str, Any],
+    config: str,
+    plan: dict[str, Any] | None = None,
+    *,
+    compared: str = "",
+) -> str:
+    """The report as HTML, pictures included.
+
+    Args:
+        plan: what was expected, as plain values; None if nobody planned the run.
+        compared: the section that has the plan beside what was measured.
+    """
     sections = [
         f"<header><h1>{html.escape(name)}</h1>{_summary(records, facts)}</header>",
         f"<section><h2>Loss</h2>{plots.loss_plot(records)}</section>",
         _samples(records),
         _events(records),
         f"<section><h2>Along the way</h2>{_small_plots(records)}</section>",
+        compared,
+        _planned_memory(plan),
         _text(facts),
         f"<section><h2>Parameters</h2>{_parameters(facts['parameters'])}"
         f"{_optimizer_groups(facts)}</section>",
@@ -65,6 +86,28 @@ def html_page(title: str, sections: Sequence[str]) -> str:
         f"<title>{html.escape(title)} · modelwright</title><style>{css}</style></head>"
         f"<body><main>{''.join(sections)}</main></body></html>\n"
     )
+
+
+def memory_picture(plan: Mapping[str, Any]) -> str:
+    """The memory over a planned step, with a caption.
+
+    Args:
+        plan: as plain values.
+    """
+    memory, timeline, place = plan["memory"], plan["timeline"], plan["place"]
+    room = memory["usable_bytes"] - memory["outside_bytes"]
+    room_gib = f"{room / plots.bytes_per_gib:,.2f} GiB"
+    followed, portions = timeline["n_followed"], place["n_portions"]
+    of_whole = (
+        f"The step has {portions} portions; {followed} are shown, and the others take no more. "
+        if portions > followed
+        else ""
+    )
+    caption = (
+        f"What tensors hold on {place['title']}, which has {room_gib} for them. {of_whole}"
+        "The parts of a step are as wide as their number of operations, not as their time."
+    )
+    return f"{plots.timeline_plot(timeline, room_bytes=room)}<p>{html.escape(caption)}</p>"
 
 
 def figure_cells(figures: Sequence[tuple[str, str]]) -> str:
@@ -152,6 +195,13 @@ def _hardware_figures(
     if held:
         figures.append((f"{max(held) / plots.bytes_per_gib:.2f} GiB", "of memory at most"))
     return figures
+
+
+def _planned_memory(plan: dict[str, Any] | None) -> str:
+    """The memory over a step as it was planned; nothing for a plan that does not have it."""
+    if plan is None or "timeline" not in plan:
+        return ""
+    return f"<section><h2>Memory over a step, as planned</h2>{memory_picture(plan)}</section>"
 
 
 def _small_plots(records: list[dict[str, Any]]) -> str:

@@ -9,7 +9,8 @@ Source of the partition: PyTorch's `min_cut_rematerialization_partition`.
 """
 
 import operator
-from dataclasses import dataclass, field
+from collections import OrderedDict
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -20,7 +21,8 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.checkpoint import CheckpointPolicy
 from torch.utils.flop_counter import flop_registry
 
-from modelwright.accounting.tracing import Tracer, size_of
+from modelwright.accounting.tracing import Tracer, layout_of, n_shapes, program_call, size_of
+from modelwright.model.attention import Attention
 from modelwright.model.recompute import kept
 from modelwright.model.transformer import Transformer
 
@@ -45,29 +47,45 @@ views = {
     aten.alias.default,
     aten.as_strided.default,
 }
+# The compiler works out an elementwise result once more wherever it is used, rather than write it
+# down, while that reads no more than so many tensors. Source: PyTorch's inductor,
+# `realize_reads_threshold`.
+most_sources = 4
 # Their results always reach memory: a kernel ends there.
 reductions = {aten.sum.dim_IntList, aten.mean.dim, aten.var_mean.correction, aten.amax.default}
 
 
+# Blocks of the same shape come to the same program, however deep the model is.
+most_programs = 32
+known_programs: "OrderedDict[Any, Program]" = OrderedDict()
+
+
 def compile_for_trace(model: Transformer, tracer: Tracer, *, recompute: str, every: int) -> None:
     """Let the blocks of a model without numbers pass for compiled ones, in place."""
-    programs: dict[Any, Program] = {}
+    shape = replace(model.config, n_layers=1)
     for number, block in enumerate(model.blocks):
         kind = recompute if number % every == 0 else "none"
-        block.forward = partial(_run_block, block, programs, tracer, kind)
+        alike = (shape, model.dtype, attention_of(block), kind)
+        block.forward = partial(_run_block, block, alike, tracer)
     model.slope_of = partial(_slope, tracer)
 
 
-def _run_block(
-    block: nn.Module, programs: dict[Any, "Program"], tracer: Tracer, recompute: str, *inputs: Any
-) -> Tensor:
+def attention_of(block: nn.Module) -> str:
+    """What a block attends with, by name."""
+    attend = next(one.attend for one in block.modules() if isinstance(one, Attention))
+    return repr((attend.func, attend.args)) if isinstance(attend, partial) else repr(attend)
+
+
+def _run_block(block: nn.Module, alike: tuple[Any, ...], tracer: Tracer, *inputs: Any) -> Tensor:
     tensors = [x for x in tree_leaves(inputs) if isinstance(x, Tensor)]
     parameters = dict(block.named_parameters())
-    key = (recompute, *((x.shape, x.dtype, x.requires_grad) for x in tensors))
-    if key not in programs:
+    key = (*alike, *((x.shape, x.dtype, x.requires_grad) for x in tensors))
+    if key not in known_programs:
         with tracer.looking_away():
-            programs[key] = make_program(block, list(parameters), inputs, recompute)
-    return _Compiled.apply(programs[key], tracer, *parameters.values(), *tensors)
+            known_programs[key] = make_program(block, list(parameters), inputs, alike[-1])
+        if len(known_programs) > most_programs:
+            known_programs.popitem(last=False)
+    return _Compiled.apply(known_programs[key], tracer, *parameters.values(), *tensors)
 
 
 def make_program(
@@ -105,9 +123,10 @@ def make_program(
     if recompute == "selective":
         _keep_products(joint)
     forward, backward = min_cut_rematerialization_partition(joint, None, num_fwd_outputs=1)
-    whole = Schedule(forward)
-    again = Schedule(_without_result(forward)) if recompute == "blocks" else None
-    return Program(whole, Schedule(backward), again)
+    whole = Schedule(forward, n_results=1)
+    again = Schedule(_without_result(forward), n_results=0) if recompute == "blocks" else None
+    slopes = Schedule(backward, n_results=len(flat))
+    return Program(whole, slopes, again)
 
 
 def _without_result(forward: fx.GraphModule) -> fx.GraphModule:
@@ -170,18 +189,24 @@ class Step:
     """One kernel, or one call of a library: what it makes, and what is not needed after it."""
 
     name: str
-    made: list[tuple[fx.Node, Any]]
+    made: list[tuple[fx.Node, Any, int]]
     n_flops: int = 0
     n_read: int = 0
     n_written: int = 0
     dtype: torch.dtype | None = None
+    shapes: tuple[tuple[int, ...], ...] = ()
+    layout: str = ""
     freed: list[fx.Node] = field(default_factory=list)
 
 
 class Schedule:
     """The kernels of a graph in order, and how long each result stays."""
 
-    def __init__(self, graph: fx.GraphModule) -> None:
+    def __init__(self, graph: fx.GraphModule, *, n_results: int) -> None:
+        """Args:
+        n_results: so many of the first outputs are tensors to PyTorch; of the others only their
+            memory is known.
+        """
         self.nodes = list(graph.graph.nodes)
         self.inputs = [node for node in self.nodes if node.op == "placeholder"]
         self.outputs = [
@@ -189,32 +214,34 @@ class Schedule:
             for node in tree_leaves(self.nodes[-1].args, is_leaf=lambda x: x is None)
         ]
         self.home = {node: _home(node) for node in self.nodes}
-        self.stored = self._stored()
+        self.results = {self.home[out] for out in self.outputs[:n_results] if out is not None}
+        self.stored: set[fx.Node] = set()
+        self._store()
         self.steps = self._steps()
 
-    def _stored(self) -> set[fx.Node]:
-        """The nodes whose results reach memory."""
+    def _store(self) -> None:
+        """Find the nodes whose results reach memory."""
         stage, now = {}, 0
         for node in self.nodes:
             if is_library_call(node):
                 now += 1
             stage[node] = now
-        stored = {self.home[out] for out in self.outputs if out is not None}
+        self.stored |= {self.home[out] for out in self.outputs if out is not None}
         for node in self.nodes:
             if node.op == "placeholder" or is_library_call(node) or node.target in reductions:
-                stored.add(node)
+                self.stored.add(node)
             if is_library_call(node):
-                stored |= {self.home[source] for source in node.all_input_nodes}
-        users: dict[fx.Node, set[int]] = {}
+                self.stored |= {self.home[source] for source in node.all_input_nodes}
+        last_stage: dict[fx.Node, int] = {}
         for node in self.nodes:
             if node.op == "call_function" and not is_view(node):
                 for source in node.all_input_nodes:
-                    users.setdefault(self.home[source], set()).add(stage[node])
-        for node, stages in users.items():
-            # Used again after a matrix product: kept, unless a cast of what is there anyway.
-            if max(stages) > stage[node] and not _is_cheap(node):
-                stored.add(node)
-        return stored
+                    last_stage[self.home[source]] = stage[node]
+        for node, last in last_stage.items():
+            # Used again after a matrix product: worked out anew, unless from too much.
+            is_kept = last > stage[node] and len(self._sources(node)) > most_sources
+            if is_kept and not _is_cheap(node):
+                self.stored.add(node)
 
     def _steps(self) -> list[Step]:
         steps: list[Step] = []
@@ -225,7 +252,7 @@ class Schedule:
                 continue
             sources = self._sources(node)
             made = [
-                (node, value)
+                (node, value, _spanned_bytes(value))
                 for value in tree_leaves(node.meta["val"])
                 if isinstance(value, Tensor)
             ]
@@ -235,15 +262,18 @@ class Schedule:
             new = sources - read_already
             count = flop_registry.get(node.target._overloadpacket) if is_call else None
             values = fx.map_arg(node.args, lambda n: n.meta["val"])
-            first = next(iter(made), (None, None))[1]
+            first = made[0][1] if made else None
+            given = [x for x in tree_leaves(values) if isinstance(x, Tensor)] if is_call else []
             steps.append(
                 Step(
                     node.target.__name__.removesuffix(".default") if is_call else "fused",
                     made,
                     count(*values, **node.kwargs, out_val=node.meta["val"]) if count else 0,
                     sum(_bytes(source) for source in new),
-                    sum(size_of(value) for _, value in made),
+                    sum(size_of(value) for _, value, _ in made),
                     first.dtype if first is not None else None,
+                    tuple(tuple(x.shape) for x in given[:n_shapes]),
+                    "".join(map(layout_of, given[:n_shapes])),
                 )
             )
             if not is_call:
@@ -268,32 +298,39 @@ class Schedule:
                 waiting += [self.home[n] for n in source.all_input_nodes]
         return found
 
-    def follow(self, inputs: list[Tensor], tracer: Tracer) -> list[Any]:
+    def follow(self, inputs: list[Any], tracer: Tracer) -> list[Any]:
         """Make and let go of memory as the kernels would; the list of inputs is emptied."""
-        there: dict[fx.Node, list[Tensor]] = {
+        there: dict[fx.Node, list[Any]] = {
             node: [tensor] for node, tensor in zip(self.inputs, inputs, strict=True)
         }
         inputs.clear()
+        tracer.saw(program_call)
         for step in self.steps:
-            with tracer.naming(step.name):
-                for node, value in step.made:
-                    fresh = torch.empty_strided(value.shape, value.stride(), dtype=value.dtype)
-                    there.setdefault(node, []).append(fresh)
+            for node, value, n_bytes in step.made:
+                if node in self.results:
+                    with tracer.naming(step.name):
+                        made = torch.empty_strided(value.shape, value.stride(), dtype=value.dtype)
+                else:
+                    made = tracer.give_out(n_bytes, tuple(value.shape), value.dtype, step.name)
+                there.setdefault(node, []).append(made)
             tracer.saw(
                 step.name,
                 n_flops=step.n_flops,
                 n_read=step.n_read,
                 n_written=step.n_written,
                 dtype=step.dtype,
+                shapes=step.shapes,
+                layout=step.layout,
+                in_program=True,
             )
             for node in step.freed:
                 del there[node]
         return [None if out is None else self._result(out, there) for out in self.outputs]
 
-    def _result(self, out: fx.Node, there: dict[fx.Node, list[Tensor]]) -> Tensor:
+    def _result(self, out: fx.Node, there: dict[fx.Node, list[Any]]) -> Any:
         home, value = self.home[out], out.meta["val"]
         held = there[home][_place(out)] if len(there[home]) > 1 else there[home][0]
-        if held.shape == value.shape:
+        if not isinstance(held, Tensor) or held.shape == value.shape:
             return held
         return held.as_strided(value.shape, value.stride(), 0)
 
@@ -345,6 +382,13 @@ def _is_cheap(node: fx.Node) -> bool:
     )
 
 
+def _spanned_bytes(tensor: Tensor) -> int:
+    """What a tensor takes of memory with such strides."""
+    steps = zip(tensor.shape, tensor.stride(), strict=True)
+    last = sum((length - 1) * stride for length, stride in steps)
+    return (last + 1) * tensor.element_size() if tensor.numel() else 0
+
+
 def _bytes(node: fx.Node) -> int:
     return sum(size_of(x) for x in tree_leaves(node.meta["val"]) if isinstance(x, Tensor))
 
@@ -354,7 +398,9 @@ def _slope(
 ) -> tuple[Tensor, Tensor]:
     """The memory of the compiled loss: the chances in fp32, in which the targets are marked."""
     wide = torch.empty_like(logits, dtype=torch.promote_types(logits.dtype, torch.float32))
-    tracer.saw("fused", n_read=2 * size_of(logits), n_written=size_of(wide), dtype=wide.dtype)
+    tracer.saw(program_call)
+    fused = partial(tracer.saw, "fused", dtype=wide.dtype, in_program=True)
+    fused(n_read=2 * size_of(logits), n_written=size_of(wide))
     slope = wide if wide.dtype == logits.dtype else torch.empty_like(logits)
-    tracer.saw("fused", n_read=size_of(wide), n_written=size_of(slope), dtype=wide.dtype)
+    fused(n_read=size_of(wide), n_written=size_of(slope))
     return wide.new_empty(()), slope

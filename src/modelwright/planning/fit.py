@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from modelwright.accounting.allocator import reserved_by
 from modelwright.accounting.hardware import Device
 from modelwright.accounting.parameters import count_parameters
 from modelwright.model.config import ModelConfig
@@ -45,6 +46,21 @@ def room_bytes(device: Device | None) -> int:
     return usable_bytes(device) - taken
 
 
+def fits(step: StepTrace, site: Site, room: int) -> bool:
+    """Whether a step's tensors find room, on a GPU also between those that are there.
+
+    Args:
+        room: bytes for tensors, besides what libraries take.
+    """
+    if step.trace.peak_bytes > room:
+        return False
+    if site.device == "cpu":
+        return True
+    workspaces = library_workspaces(site.capability)
+    limit = room + sum(workspaces)
+    return reserved_by(step.trace, workspaces=workspaces, limit_bytes=limit).fits
+
+
 def settle(config: RunConfig, shape: ModelConfig, site: Site, room: int) -> tuple[Site, StepTrace]:
     """Halve portions until a step fits, if the config leaves them to us; and follow that step.
 
@@ -60,7 +76,7 @@ def settle(config: RunConfig, shape: ModelConfig, site: Site, room: int) -> tupl
         while least is not None and site.micro_batch > 1 and least(site.micro_batch) > room:
             site = _halved(site)
         step = trace_step(config, shape, site)
-        if step.trace.peak_bytes <= room or site.micro_batch == 1:
+        if site.micro_batch == 1 or fits(step, site, room):
             return site, step
         site = _halved(site)
 
@@ -104,24 +120,29 @@ def largest_micro_batch(config: RunConfig, shape: ModelConfig, site: Site, room:
     """
 
     @cache
-    def peak(n: int) -> int:
+    def peak_and_fit(n: int) -> tuple[int, bool]:
         there = dataclasses.replace(site, micro_batch=n)
-        return trace_step(config, shape, there).trace.peak_bytes
+        step = trace_step(config, shape, there)
+        return step.trace.peak_bytes, fits(step, there, room)
+
+    def peak(n: int) -> int:
+        return peak_and_fit(n)[0]
 
     whole = config.batch_size
-    if peak(whole) <= room:
+    if peak_and_fit(whole)[1]:
         return whole
-    fits, too_large = 0, whole
+    large_enough, too_large = 0, whole
     before, now = whole, max(1, whole // 2)
-    while too_large - fits > 1:
-        if peak(now) <= room:
-            fits = now
+    while too_large - large_enough > 1:
+        if peak_and_fit(now)[1]:
+            large_enough = now
         else:
             too_large = now
         slope = (peak(now) - peak(before)) / (now - before) if now != before else 0
-        guess = int(now + (room - peak(now)) / slope) if slope > 0 else (fits + too_large) // 2
-        before, now = now, max(fits + 1, min(too_large - 1, guess))
-    return fits or None
+        middle = (large_enough + too_large) // 2
+        guess = int(now + (room - peak(now)) / slope) if slope > 0 else middle
+        before, now = now, max(large_enough + 1, min(too_large - 1, guess))
+    return large_enough or None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,8 +179,9 @@ def suggestions(
         least = least_peak(changed, shape, there)
         if least is not None and least(there.micro_batch) > room:
             continue
-        peak_bytes = trace_step(changed, shape, there).trace.peak_bytes
-        if peak_bytes <= room:
+        step = trace_step(changed, shape, there)
+        if fits(step, there, room):
+            peak_bytes = step.trace.peak_bytes
             found.append(Suggestion(settings=settings, peak_bytes=peak_bytes, costs=costs))
     if site.micro_batch > 1 and (largest := largest_micro_batch(config, shape, site, room)):
         there = dataclasses.replace(site, micro_batch=largest)

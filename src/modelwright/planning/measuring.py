@@ -2,13 +2,16 @@
 
 import gc
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils.flop_counter import FlopCounterMode
 
 from modelwright.data.loader import Batch
 from modelwright.model.config import ModelConfig
+from modelwright.model.loss import next_token_loss
 from modelwright.model.recompute import compile_blocks
 from modelwright.model.transformer import Transformer
 from modelwright.planning.step import Site, fake_batch
@@ -30,6 +33,8 @@ class Measured:
         outside_bytes: what of a GPU was taken outside of PyTorch: the CUDA context and libraries.
         step_seconds: of each step after the first.
         first_step_seconds: with whatever was compiled or loaded for it.
+        n_parameters: of the model, without what pads its token matrices.
+        saved_bytes: of the tensors that a checkpoint keeps.
     """
 
     peak_bytes: int
@@ -37,6 +42,8 @@ class Measured:
     outside_bytes: int | None
     step_seconds: list[float]
     first_step_seconds: float
+    n_parameters: int = 0
+    saved_bytes: int = 0
 
 
 class RealStep:
@@ -80,6 +87,22 @@ class RealStep:
             there(batch.positions),
             there(batch.documents),
         )
+
+    @property
+    def n_parameters(self) -> int:
+        """All that is trained, without what pads the token matrices."""
+        model = self.model
+        of_tokens = {model.embedding.weight, model.unembedding.weight}  # one, if it is shared
+        n_rows = model.config.padded_vocab - model.config.known_vocab
+        n_padding = n_rows * sum(matrix.shape[1] for matrix in of_tokens)
+        return sum(p.numel() for p in model.parameters()) - n_padding
+
+    @property
+    def saved_bytes(self) -> int:
+        """What a checkpoint would keep of it."""
+        average = self.average.weights.values() if self.average else ()
+        state = self.optimizer.named_state().values()
+        return sum(x.nbytes for x in (*self.model.parameters(), *state, *average))
 
     def take(self) -> float:
         """Take a step.
@@ -127,6 +150,8 @@ def measure_on_gpu(config: RunConfig, shape: ModelConfig, site: Site, *, n_steps
         outside_bytes=total - free - torch.cuda.memory_reserved(),
         step_seconds=seconds,
         first_step_seconds=first,
+        n_parameters=step.n_parameters,
+        saved_bytes=step.saved_bytes,
     )
 
 
@@ -153,6 +178,8 @@ def measure_on_cpu(config: RunConfig, shape: ModelConfig, site: Site) -> Measure
         outside_bytes=None,
         step_seconds=[step.take() for _ in range(3)],
         first_step_seconds=first,
+        n_parameters=step.n_parameters,
+        saved_bytes=step.saved_bytes,
     )
 
 
@@ -165,3 +192,22 @@ def _most_added(profile: Any) -> int:
         now += n_bytes
         most = max(most, now)
     return most
+
+
+def count_flops(config: RunConfig, shape: ModelConfig) -> int:
+    """The matrix products that a run's step needs, as PyTorch counts them when they are called.
+
+    Those of one sequence on tensors without numbers, with an attention that computes nothing twice.
+    """
+    ids = fake_batch(1, shape.context, packed=False).inputs
+    counter = FlopCounterMode(display=False, custom_mapping={torch.ops.aten.addmm_: _addmm_flops})
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        model = Transformer(replace(shape, dropout=0.0), attention="plain")
+        with counter:
+            next_token_loss(model, ids, ids).backward()
+    return config.batch_size * counter.get_total_flops()
+
+
+def _addmm_flops(_total: Any, left: Any, right: Any, **_: Any) -> int:
+    """Of the product that is added in place, which the counter does not know."""
+    return 2 * left[0] * left[1] * right[1]

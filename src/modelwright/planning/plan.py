@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from modelwright.accounting.allocator import reserved_by
 from modelwright.accounting.elementwise import (
     clip_flops,
     elementwise_flops,
@@ -16,12 +17,15 @@ from modelwright.accounting.flops import hardware_flops, six_n_d_gap, step_flops
 from modelwright.accounting.hardware import Device, Peak
 from modelwright.accounting.measured_peak import measured_peak
 from modelwright.accounting.parameters import count_parameters, tensor_counts
+from modelwright.accounting.rates import Rates
 from modelwright.accounting.scaling import chinchilla_tokens, loss_laws
 from modelwright.accounting.tracing import Trace
 from modelwright.checkpoint.keeping import Keep, checkpoint_bytes
 from modelwright.model.config import ModelConfig
 from modelwright.planning.fit import (
     Suggestion,
+    context_bytes,
+    fits,
     outside_bytes,
     room_bytes,
     settle,
@@ -29,8 +33,13 @@ from modelwright.planning.fit import (
     usable_bytes,
 )
 from modelwright.planning.fit import largest_micro_batch as find_largest
+from modelwright.planning.gpu_operations import library_workspaces
+from modelwright.planning.inference import Inference, inference_memory
+from modelwright.planning.rules import Rule, compared_rules
 from modelwright.planning.site import first_site, planned_precision, planned_shape
-from modelwright.planning.step import Site
+from modelwright.planning.step import Site, StepTrace
+from modelwright.planning.timeline import Timeline, timeline_of
+from modelwright.planning.timing import step_time
 from modelwright.runtime.device import processor_name
 from modelwright.training.config import RunConfig
 
@@ -126,6 +135,11 @@ class Memory:
         largest: some of them, the largest first.
         outside_bytes: what of the device no tensor gets.
         usable_bytes: what the device has, `outside_bytes` included.
+        finds_room: whether there is a place for each tensor; on a GPU some of what is free may lie
+            in pieces that are too small.
+        reserved_bytes: what PyTorch's allocator would hold of a GPU with room to spare: tensors,
+            libraries' workspaces, and what is lost between blocks; None on a processor.
+        context_bytes: of `outside_bytes`, what is not PyTorch's.
     """
 
     peak_bytes: int
@@ -136,6 +150,9 @@ class Memory:
     largest: tuple[Largest, ...]
     outside_bytes: int
     usable_bytes: int
+    finds_room: bool = True
+    reserved_bytes: int | None = None
+    context_bytes: int = 0
 
     @property
     def needed_bytes(self) -> int:
@@ -144,7 +161,19 @@ class Memory:
 
     @property
     def fits(self) -> bool:
-        return self.needed_bytes <= self.usable_bytes
+        return self.finds_room and self.needed_bytes <= self.usable_bytes
+
+    @property
+    def held_bytes(self) -> int:
+        """Of the device, if the allocator need not give anything back."""
+        if self.reserved_bytes is None:
+            return self.needed_bytes
+        return self.reserved_bytes + self.context_bytes
+
+    @property
+    def is_tight(self) -> bool:
+        """Whether it fits only because the allocator gives blocks back before it fails."""
+        return self.fits and self.held_bytes > self.usable_bytes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,9 +197,14 @@ class Tokens:
 
 @dataclass(frozen=True, kw_only=True)
 class Time:
-    """How long the steps take, from assumed shares of the peak; a range, not a measurement.
+    """How long the steps take: a point where the machine was calibrated, else a range.
+
+    The range comes from assumed shares of the peak.
 
     Attributes:
+        calibrated: what the point follows from; None if nothing was measured.
+        parts: of a step, seconds of the device by what they are spent on; only with a point.
+        busy: the share of a step in which the device works; only with a point.
         price_usd: of the device's list price; None where there is none.
         kilowatt_hours: at the board's limit; None for a processor, whose limit is not known.
     """
@@ -186,6 +220,9 @@ class Time:
     price_usd: Range | None
     price_source: str | None
     kilowatt_hours: Range | None
+    calibrated: str | None = None
+    parts: dict[str, float] | None = None
+    busy: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -209,6 +246,9 @@ class Plan:
         vocab_source: the setting that says how large the vocabulary is.
         largest_micro_batch: None if nobody asked, 0 if not even one sequence fits.
         suggestions: what to change, if it does not fit.
+        rules: what textbooks say of the memory.
+        inference: what using the model takes; how fast it is, only if somebody asked.
+        timeline: the memory from the step's beginning to its end.
     """
 
     place: Place
@@ -223,22 +263,35 @@ class Plan:
     tokens: Tokens
     time: Time
     disk: Disk
+    inference: Inference
+    timeline: Timeline
     largest_micro_batch: int | None = None
     suggestions: tuple[Suggestion, ...] = ()
+    rules: tuple[Rule, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; what follows from others is there too."""
         plain = dataclasses.asdict(self)
-        plain["memory"] |= {"needed_bytes": self.memory.needed_bytes, "fits": self.memory.fits}
+        memory = self.memory
+        plain["memory"] |= {"needed_bytes": memory.needed_bytes, "held_bytes": memory.held_bytes}
+        plain["memory"] |= {"fits": memory.fits, "is_tight": memory.is_tight}
         plain["disk"] |= {"total_bytes": self.disk.total_bytes}
         return plain
 
 
-def make_plan(config: RunConfig, device: Device | None, *, max_batch: bool = False) -> Plan:
+def make_plan(
+    config: RunConfig,
+    device: Device | None,
+    *,
+    rates: Rates | None = None,
+    max_batch: bool = False,
+) -> Plan:
     """Follow a run's step on a device that need not be here, and count what it will cost.
 
     Args:
         device: None is this machine's processor, whose speed is measured.
+        rates: what was measured of the device, from which the time of a step follows; without them
+            there is a range.
         max_batch: also find the largest portion that fits.
 
     Raises:
@@ -250,7 +303,7 @@ def make_plan(config: RunConfig, device: Device | None, *, max_batch: bool = Fal
     counts = dataclasses.asdict(count_parameters(shape))
     n_parameters = count_parameters(shape).total
     work = count_work(config, shape, site, device)
-    memory = _memory(step.trace, device)
+    memory = _memory(step.trace, device, finds_room=fits(step, site, room))
     advice: list[Suggestion] = []
     if not memory.fits:
         advice = suggestions(config, shape, site, room, lambda other: first_site(other, device))
@@ -265,10 +318,19 @@ def make_plan(config: RunConfig, device: Device | None, *, max_batch: bool = Fal
         work=work,
         memory=memory,
         tokens=count_tokens(n_parameters, config.n_tokens),
-        time=expected_time(config, work.model, device),
+        time=expected_time(config, work.model, device, step, rates),
         disk=_disk(config, step.trace),
+        inference=inference_memory(shape),
+        timeline=timeline_of(step),
         largest_micro_batch=(find_largest(config, shape, site, room) or 0) if max_batch else None,
         suggestions=tuple(advice),
+        rules=compared_rules(
+            config,
+            shape,
+            site,
+            precision=planned_precision(config, device),
+            peak_bytes=memory.peak_bytes,
+        ),
     )
 
 
@@ -325,20 +387,66 @@ def count_tokens(n_parameters: int, n_tokens: int) -> Tokens:
     )
 
 
-def expected_time(config: RunConfig, flops_per_step: int, device: Device | None) -> Time:
-    """Between which times the steps will take; validation, samples and checkpoints come on top."""
+def expected_time(
+    config: RunConfig,
+    flops_per_step: int,
+    device: Device | None,
+    followed: StepTrace,
+    rates: Rates | None = None,
+) -> Time:
+    """How long the steps will take; validation, samples and checkpoints come on top."""
+    if rates is None or planned_precision(config, device) not in rates.flops_per_second:
+        return _assumed_time(config, flops_per_step, device)
+    precision = planned_precision(config, device)
+    told = step_time(followed, rates, precision)
+    peak = Peak(
+        flops_per_second=rates.flops_per_second[precision],
+        source=f"best {precision} matrix product when it was calibrated",
+    )
+    if device is not None:
+        peak = device.peak(precision) or peak
+    mfu = flops_per_step / told.step / peak.flops_per_second
+    machine = rates.machine
+    return _time(
+        config,
+        device,
+        peak,
+        Range(low=mfu, high=mfu),
+        "from what was measured of its operations",
+        Range(low=told.step, high=told.step),
+        calibrated=f"{machine.gpu or machine.processor}, torch {machine.torch}, {rates.measured}",
+        parts=told.parts,
+        busy=told.busy / told.step,
+    )
+
+
+def _assumed_time(config: RunConfig, flops_per_step: int, device: Device | None) -> Time:
     peak = _peak(config, device)
     assumed = cpu_mfu if device is None else gpu_mfu
     fastest = flops_per_step / peak.flops_per_second
     step = Range(low=fastest / assumed.high, high=fastest / assumed.low)
+    mfu = Range(low=assumed.low, high=assumed.high)
+    return _time(config, device, peak, mfu, assumed.source, step)
+
+
+def _time(
+    config: RunConfig,
+    device: Device | None,
+    peak: Peak,
+    mfu: Range,
+    mfu_source: str,
+    step: Range,
+    **measured: Any,
+) -> Time:
+    """What follows from the time of a step."""
     run = step.times(config.training.n_steps)
     hours = run.times(1 / 3600)
     price = device.price_per_hour_usd if device else None
     return Time(
         peak_flops_per_second=peak.flops_per_second,
         peak_source=peak.source,
-        mfu=Range(low=assumed.low, high=assumed.high),
-        mfu_source=assumed.source,
+        mfu=mfu,
+        mfu_source=mfu_source,
         step_seconds=step,
         run_seconds=run,
         device_hours=hours,
@@ -351,6 +459,7 @@ def expected_time(config: RunConfig, flops_per_step: int, device: Device | None)
         if device and device.price_source
         else None,
         kilowatt_hours=hours.times(device.watts / 1000) if device else None,
+        **measured,
     )
 
 
@@ -376,7 +485,7 @@ def _place(config: RunConfig, site: Site, device: Device | None, n_portions: int
     )
 
 
-def _memory(trace: Trace, device: Device | None) -> Memory:
+def _memory(trace: Trace, device: Device | None, *, finds_room: bool) -> Memory:
     at = trace.peak_at
     operation = trace.operations[at]
     kinds = sorted(trace.kinds_at(at).items(), key=lambda item: -item[1])
@@ -400,7 +509,15 @@ def _memory(trace: Trace, device: Device | None) -> Memory:
         largest=largest,
         outside_bytes=0 if device is None else outside_bytes(device.capability),
         usable_bytes=usable_bytes(device),
+        finds_room=finds_room,
+        reserved_bytes=None if device is None else _reserved(trace, device),
+        context_bytes=0 if device is None else context_bytes,
     )
+
+
+def _reserved(trace: Trace, device: Device) -> int:
+    workspaces = library_workspaces(device.capability)
+    return reserved_by(trace, workspaces=workspaces).reserved_bytes
 
 
 def _disk(config: RunConfig, trace: Trace) -> Disk:

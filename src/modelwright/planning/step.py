@@ -55,11 +55,13 @@ class StepTrace:
         trace: of a step of at most two portions for each lane; a third adds nothing to its peak.
         n_portions: how many portions the whole step has, and how many were followed.
         n_followed: see there.
+        n_lanes: how many portions each followed one stands for.
     """
 
     trace: Trace
     n_portions: int
     n_followed: int
+    n_lanes: int = 1
 
 
 def trace_step(config: RunConfig, shape: ModelConfig, site: Site) -> StepTrace:
@@ -109,7 +111,7 @@ def trace_step(config: RunConfig, shape: ModelConfig, site: Site) -> StepTrace:
             with tracer.during("update"):
                 average.update(model)
         trace = tracer.finish()
-    return StepTrace(trace, n_portions, n_followed)
+    return StepTrace(trace, n_portions, n_followed, min(site.n_lanes, n_portions))
 
 
 def traced_model(config: RunConfig, shape: ModelConfig, site: Site, tracer: Tracer) -> Transformer:

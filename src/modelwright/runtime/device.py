@@ -153,6 +153,15 @@ def memory_bytes(device: "torch.device") -> int:
     return n_pages * resource.getpagesize()
 
 
+def reserved_bytes(device: "torch.device") -> int | None:
+    """What PyTorch holds of a GPU, in use or not; None of a processor, where it holds nothing."""
+    if device.type != "cuda":
+        return None
+    import torch
+
+    return torch.cuda.memory_reserved(device)
+
+
 def require_same_bits(device: "torch.device", *, wanted: bool) -> None:
     """Have a GPU use only kernels that give the same bits each time, for the whole process.
 

@@ -11,15 +11,17 @@ import torch
 
 from modelwright.data.loader import Batch, Loader
 from modelwright.model.transformer import Transformer
-from modelwright.runtime.device import memory_bytes
+from modelwright.runtime.device import memory_bytes, reserved_bytes
+from modelwright.runtime.gpu_memory import figures_in
 from modelwright.runtime.seeding import stream_seed
 from modelwright.training import policies
 from modelwright.training.averaging import Average
 from modelwright.training.config import RunConfig
 from modelwright.training.lanes import Lanes
+from modelwright.training.out_of_memory import OutOfMemory
 from modelwright.training.precision import LossScale
 from modelwright.training.schedules import learning_rate
-from modelwright.training.step import StepResult, training_step
+from modelwright.training.step import StepResult, in_short, training_step
 from modelwright.training.updates import Optimizer
 
 
@@ -100,6 +102,8 @@ def take_step(
         "memory_bytes": memory_bytes(state.device),
         "data_ids": hashlib.sha256(batch.samples.tobytes()).hexdigest()[:12],
     }
+    if (held := reserved_bytes(state.device)) is not None:
+        metrics["reserved_bytes"] = held
     if config.training.precision == "fp16" or state.loss_scale.value != 1:
         metrics["loss_scale"] = state.loss_scale.value
     if shrunk:
@@ -132,7 +136,7 @@ def _step_within_memory(
         The result, and whether the portions are smaller now.
 
     Raises:
-        MemoryError: if the portions may not be made smaller.
+        OutOfMemory: if the portions may not be made smaller, or the update does not fit.
     """
     had = state.micro_batch
     has_dropout = config.model.dropout > 0
@@ -154,11 +158,13 @@ def _step_within_memory(
             )
             return result, state.micro_batch < had
         except torch.OutOfMemoryError as error:
-            reason = str(error).partition("\n")[0]
+            reason = in_short(error)
+            figures = figures_in(str(error))
         # Here the failed step's tensors are gone.
         state.optimizer.zero_grad()
         if config.training.micro_batch != "auto" or state.micro_batch == 1:
-            raise MemoryError(_does_not_fit(state.micro_batch, config.model.context, reason))
+            message = _does_not_fit(state.micro_batch, config.model.context, reason)
+            raise OutOfMemory(message, micro_batch=state.micro_batch, figures=figures)
         state.micro_batch //= 2
         if state.device.type == "cuda":
             torch.cuda.empty_cache()

@@ -35,6 +35,7 @@ usual_names = frozenset(
         "tokens_per_second",
         "mfu",
         "memory_bytes",
+        "reserved_bytes",
         "loss_scale",
         "data_ids",
         "samples",

@@ -41,10 +41,15 @@ from modelwright.training.record import Record, note_changes, run_facts, step_fl
 from modelwright.training.same_run import require_same_run
 
 Tell = Callable[[str], None]
+Ready = Callable[[Prepared], None]
 
 
 def tell_nobody(_: str) -> None:
     """For texts that nobody wants to see."""
+
+
+def do_nothing(_: Prepared) -> None:
+    """For a beginning that nobody waits for."""
 
 
 def train(
@@ -53,8 +58,12 @@ def train(
     *,
     on_progress: Listener = nobody,
     on_sample: Tell = tell_nobody,
+    on_ready: Ready = do_nothing,
 ) -> None:
     """Carry out a new run from its first step, building its data if that is not there.
+
+    Args:
+        on_ready: is called when the run's folder is there, before the first step.
 
     Raises:
         FileExistsError: if the folder holds a run already.
@@ -70,6 +79,7 @@ def train(
             require_room(prepared, state, run_folder)
             write_facts(run_folder, run_facts(prepared, state))
             write_atomically(run_folder / config_file, to_toml(config))  # last: it makes it a run
+            on_ready(prepared)
             _run(prepared, state, run_folder, on_progress, on_sample)
 
 
@@ -81,6 +91,7 @@ def resume(
     on_progress: Listener = nobody,
     on_sample: Tell = tell_nobody,
     on_note: Tell = tell_nobody,
+    on_ready: Ready = do_nothing,
 ) -> None:
     """Go on with a run from its newest whole checkpoint, as if it had never stopped.
 
@@ -90,6 +101,7 @@ def resume(
         recipe: settings to go on with; None takes those of the run's own config.
         overrides: changes to them, as `--set` takes them.
         on_note: is told of checkpoints that were passed over, and of every changed setting.
+        on_ready: is called before the next step.
 
     Raises:
         FileNotFoundError: if there is no run or no whole checkpoint in the folder.
@@ -125,6 +137,7 @@ def resume(
         if changes:
             write_atomically(run_folder / config_file, to_toml(config))
             note_changes(run_folder, state.step, changes)
+        on_ready(prepared)
         _run(prepared, state, run_folder, on_progress, on_sample)
 
 

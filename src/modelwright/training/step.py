@@ -11,7 +11,9 @@ from torch import Tensor, nn
 from modelwright.data.loader import Batch, not_a_target
 from modelwright.model.loss import next_token_loss
 from modelwright.model.transformer import Transformer
+from modelwright.runtime.gpu_memory import figures_in
 from modelwright.training.lanes import Lanes
+from modelwright.training.out_of_memory import OutOfMemory
 from modelwright.training.updates import Optimizer
 
 one_lane = Lanes()
@@ -61,7 +63,7 @@ def training_step(
 
     Raises:
         OutOfMemoryError: if a portion does not fit into memory; nothing has changed but gradients.
-        MemoryError: if the update does not fit; some of the weights may have moved.
+        OutOfMemory: if the update does not fit; some of the weights may have moved.
     """
     n_targets = int((batch.targets != not_a_target).sum())
 
@@ -82,24 +84,31 @@ def training_step(
     gradient_norm = clip_gradient(model, clip_norm, loss_scale)
     taken = mean_loss <= loss_limit and math.isfinite(mean_loss + gradient_norm)
     if taken:
-        with no_second_try():
+        with no_second_try(micro_batch):
             optimizer.step(learning_rate)
     optimizer.zero_grad()
     return StepResult(mean_loss, gradient_norm, taken)
 
 
 @contextmanager
-def no_second_try() -> Iterator[None]:
+def no_second_try(micro_batch: int) -> Iterator[None]:
     """Tell an update that broke off from a gradient that did: only the latter can be repeated."""
     try:
         yield
     except torch.OutOfMemoryError as error:
-        reason = str(error).partition("\n")[0]
-        raise MemoryError(
-            f"the optimizer's update does not fit into memory ({reason}), and half of it may be "
-            "done, so the run ends here; resume it from its newest checkpoint with "
-            "training.recompute = 'blocks' or a smaller training.micro_batch, which leave more room"
+        raise OutOfMemory(
+            f"the optimizer's update does not fit into memory ({in_short(error)}), and half of it "
+            "may be done, so the run ends here; resume it from its newest checkpoint with "
+            "training.recompute = 'blocks' or a smaller training.micro_batch, which leave more "
+            "room",
+            micro_batch=micro_batch,
+            figures=figures_in(str(error)),
         ) from error
+
+
+def in_short(error: torch.OutOfMemoryError) -> str:
+    """PyTorch's first line, without its own advice at the end."""
+    return str(error).partition("\n")[0].partition(" If reserved")[0]
 
 
 def portions(batch: Batch, micro_batch: int) -> Iterator[Batch]:

@@ -6,10 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from modelwright.accounting.allocator import Allocator, reserved_by
+from modelwright.accounting.allocator import Allocator, NoRoom, mib, reserved_by
 from modelwright.accounting.tracing import Held, Operation, Trace
-
-mib = 2**20
 
 
 def test_small_tensors_share_a_segment_in_steps_of_512_bytes():
@@ -135,3 +133,32 @@ def test_the_prediction_stays_what_a_gpu_has_confirmed(line: str):
     worst = 0.03 if case["compiled"] else 0.01
     assert found.allocated_bytes == pytest.approx(case["measured"], rel=worst)
     assert found.reserved_bytes == pytest.approx(case["reserved"], rel=0.06)
+
+
+def test_unused_segments_go_back_before_there_is_no_room():
+    allocator = Allocator(limit=100 * mib)
+    first = allocator.give(60 * mib)
+    allocator.take_back(first)
+    allocator.give(80 * mib)  # does not fit into the free block, nor beside it
+    assert allocator.reserved == 80 * mib
+
+
+def test_what_lies_in_pieces_has_no_room_for_a_larger_tensor():
+    allocator = Allocator(limit=100 * mib)
+    whole = allocator.give(90 * mib)
+    allocator.take_back(whole)
+    left, middle, right = (allocator.give(30 * mib) for _ in range(3))
+    allocator.take_back(left)
+    allocator.take_back(right)
+    assert allocator.allocated == middle.size
+    with pytest.raises(NoRoom):
+        allocator.give(40 * mib)
+
+
+def test_a_step_fits_up_to_its_last_segment():
+    lasting = held(40 * mib, -1, None, "weights")
+    passing = held(50 * mib, 0, 1)
+    trace = Trace([operation(), operation()], [lasting, passing])
+    needed = reserved_by(trace).reserved_bytes
+    assert reserved_by(trace, limit_bytes=needed).fits
+    assert not reserved_by(trace, limit_bytes=needed - 1).fits

@@ -352,7 +352,7 @@ def rule(name: str, config: ModelConfig, batch: int = 1) -> int:
     return found
 
 
-def test_the_rule_of_document_001_gives_its_numbers():
+def test_the_write_ups_rule_gives_its_numbers():
     config = ModelConfig(**presets["gpt2-xl-swiglu"])
     assert listed_activations(config, batch=1, seq=1024) == 4_142_547_968
     assert rule("16 bytes a parameter", config) == 34_032_921_600

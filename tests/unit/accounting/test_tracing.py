@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from modelwright.accounting.tracing import Held, Tracer
+from modelwright.accounting.tracing import Held, Tracer, wait
 
 
 @contextmanager
@@ -78,7 +78,16 @@ def test_numbers_are_read_where_there_are_none():
     with watched() as tracer:
         x = torch.empty(3)
         assert (x.sum().item(), int(torch.empty(3, dtype=torch.int64).sum())) == (1.0, 1)
-        assert "_local_scalar_dense" not in names(tracer)
+        waits = [one for one in tracer.operations if one.name == wait]
+    assert [(one.n_read, one.n_written, one.n_flops) for one in waits] == [(0, 0, 0)] * 2
+
+
+def test_shapes_and_layouts_are_those_of_the_inputs():
+    with watched() as tracer:
+        torch.mm(torch.empty(2, 3), torch.empty(4, 3).T)
+    (product,) = (one for one in tracer.operations if one.name == "mm")
+    assert product.shapes == ((2, 3), (3, 4))
+    assert product.layout == "nt"
 
 
 def test_products_are_counted_also_where_they_add_in_place():
@@ -214,3 +223,15 @@ def test_the_hooks_are_taken_back():
     assert names(tracer) == ["exp"]
     assert not torch.nn.modules.module._global_forward_pre_hooks
     assert not torch.nn.modules.module._global_forward_hooks
+
+
+def test_memory_that_nobody_asks_for_is_there_while_it_is_held():
+    with watched(rounding=512) as tracer:
+        memory = tracer.give_out(700, (7, 25), torch.float32, "made")
+        torch.zeros(1)
+        del memory
+        last = torch.zeros(1)
+    made = next(one for one in tracer.storages if one.operation == "made")
+    assert (made.n_bytes, made.born, made.died) == (1024, 0, 1)
+    assert [one.held for one in tracer.operations[:2]] == [1536, 512]
+    del last

@@ -31,7 +31,7 @@ def test_our_own_complaints_are_for_the_user():
 
 def test_too_little_memory_is_for_the_user_to_mend():
     def update() -> None:
-        with no_second_try():
+        with no_second_try(micro_batch=1):
             raise torch.OutOfMemoryError("CUDA out of memory.")
 
     error = error_of(update)

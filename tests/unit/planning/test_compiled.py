@@ -1,3 +1,4 @@
+from collections import OrderedDict
 from typing import Any
 
 import pytest
@@ -118,8 +119,11 @@ def test_equal_blocks_share_a_program(
         return make(*arguments)
 
     monkeypatch.setattr(compiled, "make_program", counted)
+    monkeypatch.setattr(compiled, "known_programs", OrderedDict())
     traced.trace(*changes, batch=4, is_compiled=True)
     assert len(made) == expected
+    traced.trace("model.n_layers=4", *changes, batch=4, is_compiled=True)
+    assert len(made) == expected  # however deep the model is
 
 
 @pytest.mark.parametrize(

@@ -99,3 +99,42 @@ def test_the_processor_has_a_measured_peak_and_no_price():
     assert plan.memory.outside_bytes == 0
     assert plan.time.price_usd is plan.time.kilowatt_hours is None
     assert "measured" in plan.time.mfu_source
+
+
+def test_the_allocator_holds_more_than_the_tensors():
+    memory = make_plan(config(), h100).memory
+    assert memory.reserved_bytes is not None
+    workspaces = memory.outside_bytes - memory.context_bytes
+    assert workspaces == 2 * 32 * 2**20
+    assert memory.reserved_bytes > memory.peak_bytes + workspaces
+    assert memory.held_bytes == memory.reserved_bytes + memory.context_bytes
+    on_processor = make_plan(config("training.precision=fp32"), None).memory
+    assert on_processor.reserved_bytes is None
+    assert on_processor.held_bytes == on_processor.needed_bytes
+
+
+def test_what_only_fits_when_blocks_are_given_back_fits_tightly():
+    memory = make_plan(config(), h100).memory
+
+    def on(usable_bytes: int) -> tuple[bool, bool]:
+        there = dataclasses.replace(memory, usable_bytes=usable_bytes)
+        return there.fits, there.is_tight
+
+    assert on(memory.held_bytes) == (True, False)
+    assert on(memory.held_bytes - 1) == (True, True)
+    assert on(memory.needed_bytes) == (True, True)
+    assert on(memory.needed_bytes - 1) == (False, False)
+
+
+def test_a_plan_has_the_rules_the_inference_and_the_timeline_as_plain_values():
+    plan = make_plan(config(), h100)
+    plain = json.loads(json.dumps(plan.to_json()))
+    traced = {rule["about"]: rule["traced_bytes"] for rule in plain["rules"]}
+    assert traced["training"] == plan.memory.peak_bytes
+    assert plain["inference"]["context_tokens"] == 64
+    assert plain["inference"]["speed"] is None
+    timeline = plain["timeline"]
+    at_peak = {kind: line[timeline["peak"]] for kind, line in timeline["kinds"].items()}
+    assert {kind: n_bytes for kind, n_bytes in at_peak.items() if n_bytes} == plan.memory.kinds
+    assert plain["memory"]["held_bytes"] == plan.memory.held_bytes
+    assert plain["memory"]["is_tight"] is False

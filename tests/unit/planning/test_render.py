@@ -67,9 +67,53 @@ def test_the_explanation_adds_up_to_the_peak(plan: Plan):
     assert f"operation {plan.memory.operation}" in text
 
 
+def test_a_tight_fit_says_what_pytorch_would_hold(plan: Plan):
+    usable = plan.memory.held_bytes - 1
+    tight = dataclasses.replace(plan, memory=dataclasses.replace(plan.memory, usable_bytes=usable))
+    first, second = render(tight).splitlines()[:2]
+    assert first.startswith("FITS, but tightly, on h100: a step needs ")
+    held, there = (f"{n_bytes / 2**30:.2f} GiB" for n_bytes in (usable + 1, usable))
+    assert second.startswith(f"PyTorch would hold {held} of {there}, and give blocks back")
+    assert "would hold" not in render(plan)
+    assert f"held            {held}" in render(plan)
+    assert "held  " not in render(not_fitting(plan))
+
+
+def test_the_explanation_says_what_the_allocator_reserves(plan: Plan):
+    text = explain_peak(plan)
+    assert plan.memory.reserved_bytes is not None
+    assert f"{plan.memory.reserved_bytes / 2**30:.2f} GiB  reserved by PyTorch" in text
+    there = dataclasses.replace(plan.memory, reserved_bytes=None)
+    assert "reserved" not in explain_peak(dataclasses.replace(plan, memory=there))
+
+
+def test_the_explanation_ends_with_the_rules_and_how_far_off_they_are(plan: Plan):
+    _, said = explain_peak(plan).split("What textbook rules say instead:")
+    assert f"{plan.memory.peak_bytes / 2**30:.2f} GiB  the peak of a step" in said
+    for rule in plan.rules:
+        assert rule.relative_error is not None
+        (line,) = (line for line in said.splitlines() if f"  {rule.name} " in line)
+        assert f"{rule.relative_error:+.0%}" in line
+        assert rule.source.split()[0] in line
+    assert max(map(len, said.splitlines())) <= 100
+    unknown = tuple(
+        dataclasses.replace(rule, traced_bytes=None, relative_error=None) for rule in plan.rules
+    )
+    assert "not known for this model" in explain_peak(dataclasses.replace(plan, rules=unknown))
+
+
+def test_one_line_says_what_using_the_model_takes(plan: Plan):
+    (line,) = (line for line in render(plan).splitlines() if line.startswith("inference"))
+    assert line.endswith(" of cache for one text of 256 tokens")
+    assert f"{plan.inference.weight_bytes['bf16'] / 2**30:.2g} GiB of weights in bf16" in line
+    several = dataclasses.replace(plan.inference, batch=8)
+    assert "for 8 texts of" in render(dataclasses.replace(plan, inference=several))
+
+
 def test_numbers_for_people():
     assert [count(n) for n in (831, 12_345, 1_557_611_200)] == ["831", "12.3k", "1.56 billion"]
     assert duration(0.0123) == "12.3 ms"
+    assert duration(0.0000877) == "87.7 µs"
     assert [duration(s) for s in (9.87, 48, 750, 22_320, 2_700_000)] == [
         "9.9 s",
         "48 s",

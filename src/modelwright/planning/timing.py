@@ -1,0 +1,131 @@
+"""How long a step takes on a machine whose rates were measured.
+
+A roofline over the operations of the followed step: each takes what its arithmetic and its traffic
+took in the measured ones of about its size. On a GPU the processor hands them out and runs ahead,
+until it has to wait for a number; where it cannot keep ahead, the GPU waits for it instead.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from modelwright.accounting.rates import Host, Rates, products
+from modelwright.accounting.tracing import Operation, program_call, wait
+from modelwright.planning.step import StepTrace
+from modelwright.runtime.device import Precision
+
+# Many tensors at once go through a few kernels on a GPU, though the trace shows one for each.
+together = frozenset({"linalg_vector_norm"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepTime:
+    """How long a step takes, in seconds.
+
+    Attributes:
+        step: from its beginning to its end.
+        busy: the device at work.
+        host: the processor handing out work, nearly all of it while the device works.
+        parts: `busy` by what it is spent on.
+    """
+
+    step: float
+    busy: float
+    host: float
+    parts: dict[str, float]
+
+    @property
+    def waits_for_host(self) -> bool:
+        """Whether more time goes by for want of work than a tenth."""
+        return self.busy < 0.9 * self.step
+
+
+def step_time(step: StepTrace, rates: Rates, precision: Precision) -> StepTime:
+    """Follow the queue between processor and device through a whole step."""
+    operations = whole_step(step)
+    parts: dict[str, float] = {}
+    processor = device = busy = handing_out = 0.0
+    host = rates.host
+    if host is not None:
+        processor = handing_out = host.step
+    for operation in operations:
+        if operation.name == wait:
+            processor = max(processor, device)
+            continue
+        if host is not None:
+            cost = _host_seconds(operation, host)
+            processor += cost
+            handing_out += cost
+        seconds = _device_seconds(operation, rates, precision)
+        if operation.phase in ("forward", "loss", "backward"):
+            seconds *= step.n_lanes
+        busy += seconds
+        device = max(device, processor) + seconds
+        part = _part(operation)
+        parts[part] = parts.get(part, 0.0) + seconds
+    return StepTime(step=max(processor, device), busy=busy, host=handing_out, parts=parts)
+
+
+def whole_step(step: StepTrace) -> list[Operation]:
+    """The operations of all portions; of those that were not followed, the last one's again."""
+    operations = step.trace.operations
+    begins = [
+        number
+        for number, one in enumerate(operations)
+        if one.phase == "forward" and (number == 0 or operations[number - 1].phase != "forward")
+    ]
+    ends = next((n for n, one in enumerate(operations) if one.phase == "clip"), len(operations))
+    portion = operations[begins[-1] : ends]
+    left_out = -(-(step.n_portions - step.n_followed) // step.n_lanes)
+    return [*operations[:ends], *portion * left_out, *operations[ends:]]
+
+
+def _device_seconds(operation: Operation, rates: Rates, precision: Precision) -> float:
+    if operation.name == program_call:
+        return 0.0
+    if operation.name in together:
+        return (operation.n_read + operation.n_written) / rates.bytes_per_second
+    return rates.seconds(operation, precision)
+
+
+def _host_seconds(operation: Operation, host: Host) -> float:
+    if operation.name == program_call:
+        return host.program
+    if operation.name in together:
+        return host.tensor
+    return 0.0 if operation.in_program else host.operation
+
+
+def _part(operation: Operation) -> str:
+    if "attention" in operation.name and operation.n_flops:
+        return "attention"
+    if operation.phase == "loss":
+        return "loss"
+    if operation.name in products:
+        return "products"
+    if operation.phase in ("clip", "update"):
+        return "update"
+    return "the rest"
+
+
+@dataclass(frozen=True)
+class HandedOut:
+    """What the processor of a GPU does in a step.
+
+    Attributes:
+        n_operations: of PyTorch, launched one by one.
+        n_programs: compiled ones that are entered.
+        n_tensors: that are clipped and updated.
+    """
+
+    n_operations: int
+    n_programs: int
+    n_tensors: int
+
+
+def handed_out(operations: Sequence[Operation]) -> HandedOut:
+    """Count it."""
+    counted = [one for one in operations if one.name != wait]
+    n_programs = sum(one.name == program_call for one in counted)
+    n_tensors = sum(one.name in together for one in counted)
+    in_programs = sum(one.in_program for one in counted)
+    return HandedOut(len(counted) - n_programs - n_tensors - in_programs, n_programs, n_tensors)
