@@ -1,6 +1,7 @@
 """`modelwright plan` as a person meets it."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -126,3 +127,28 @@ def test_several_processors_and_an_uneven_batch_are_errors():
     uneven = plan("--on", "h100", "--gpus", 3, "--set", "training.batch_tokens=4096")
     assert uneven.returncode == 2
     assert "does not divide among 3 GPUs; the nearest that does, is 3840" in uneven.stderr
+
+
+def test_only_a_processor_or_a_gpu_can_be_calibrated():
+    command = [sys.executable, "-m", "modelwright", "calibrate", "--on", "tpu"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2
+    assert "--on is 'tpu'; use 'cpu', 'cuda', or 'auto'" in done.stderr
+
+
+def test_a_calibrated_device_has_a_point_and_no_range(tmp_path: Path):
+    measured = Path(__file__).parents[1] / "unit" / "planning" / "h100_rates.json"
+    (tmp_path / "rates").mkdir()
+    (tmp_path / "rates" / "h100.json").write_text(measured.read_text())
+    command = [sys.executable, "-m", "modelwright", "plan", str(recipes / "gpt2-small.toml")]
+    command += ["--on", "h100", *small]
+    environment = os.environ | {"MODELWRIGHT_HOME": str(tmp_path)}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert "measured: NVIDIA H100 80GB HBM3, torch 2.11.0+cu130" in done.stdout
+    assert "a step: " in done.stdout
+    (line,) = (line for line in done.stdout.splitlines() if line.startswith("time"))
+    assert " to " not in line
+    (without,) = (x for x in plan(recipes / "gpt2-small.toml", "--on", "h100", *small)
+                  .stdout.splitlines() if x.startswith("time"))  # fmt: skip
+    assert " to " in without

@@ -74,8 +74,8 @@ def show_steps(config: "RunConfig", devices: "list[Device | None]", *, as_json: 
     import dataclasses
 
     from modelwright.planning.plan import make_plan
-    from modelwright.planning.stored_rates import stored_rates
     from modelwright.planning.render import headline
+    from modelwright.planning.stored_rates import stored_rates
     from modelwright.planning.verify import render_comparisons
     from modelwright.planning.verify_here import verify_here
     from modelwright.runtime.device import describe_machine
