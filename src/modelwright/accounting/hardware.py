@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 
 NumberFormat = Literal["fp32", "tf32", "bf16", "fp16", "fp8", "int8"]
 
+# Held outside of PyTorch by the CUDA context and the libraries' programs; that of an H100 stands
+# for those on which nobody measured it.
+usual_context_bytes = 768 * 2**20
+
 # Of the memory of a device without a report: no more than any reports whose error correction has
 # memory of its own. (That of the T4, A10, A10G, L4 and L40S takes a part; they have reports.)
 usable_share = 0.98
@@ -50,6 +54,13 @@ class Device:
     price_per_hour_usd: float | None  # on demand; None where none could be verified
     price_source: str | None
     price_date: str | None
+    measured_context_bytes: int | None = None
+    context_source: str | None = None
+
+    @property
+    def context_bytes(self) -> int:
+        """What of the memory is held outside of PyTorch."""
+        return self.measured_context_bytes or usual_context_bytes
 
     @property
     def usable_bytes(self) -> int:
@@ -135,6 +146,7 @@ figure_columns = (
     *get_args(NumberFormat),
     "memory GiB",
     "usable GiB",
+    "context MiB",
     "GB/s",
     "link GB/s",
     "W",
@@ -154,6 +166,7 @@ def _figures(device: Device) -> list[str]:
         *("–" if peak is None else f"{peak / 1e12:g}" for peak in peaks),
         f"{device.memory_bytes / gib:g}",
         f"{device.usable_bytes / gib:.2f}" + ("" if device.reported_bytes else "*"),
+        f"{device.context_bytes / 2**20:g}" + ("" if device.measured_context_bytes else "*"),
         f"{device.bandwidth_bytes_per_second / 1e9:g}",
         "–" if link is None else f"{link / 1e9:g}",
         f"{device.watts:g}",
@@ -181,6 +194,7 @@ def _device(row: dict[str, Any]) -> Device:
     teraflops: dict[NumberFormat, float] = row.pop("teraflops")
     link = row.pop("interconnect_gb_per_second", None)
     usable_mib = row.pop("usable_mib", None)
+    context_mib = row.pop("context_mib", None)
     return Device(
         capability=(major, minor),
         peaks=MappingProxyType({name: tera * 1e12 for name, tera in teraflops.items()}),
@@ -188,6 +202,7 @@ def _device(row: dict[str, Any]) -> Device:
         interconnect_bytes_per_second=None if link is None else link * 1e9,
         memory_bytes=row.pop("memory_gib") * 2**30,
         reported_bytes=None if usable_mib is None else usable_mib * 2**20,
+        measured_context_bytes=None if context_mib is None else context_mib * 2**20,
         reported_source=row.pop("usable_source", None),
         reported_date=row.pop("usable_date", None),
         price_per_hour_usd=row.pop("price_per_hour_usd", None),

@@ -15,17 +15,13 @@ from modelwright.planning.gpu_operations import library_workspaces
 from modelwright.planning.step import Site, StepTrace, trace_step
 from modelwright.training.config import RunConfig
 
-# What a GPU holds outside of PyTorch, the CUDA context and the libraries' programs: measured on an
-# H100 with torch 2.11.
-context_bytes = int(0.75 * 2**30)
-
 # Depths from which that of a model follows: each block adds the same.
 shallow_depths = (2, 3)
 
 
-def outside_bytes(capability: tuple[int, int]) -> int:
+def outside_bytes(device: Device) -> int:
     """What of a GPU's memory no tensor gets."""
-    return context_bytes + sum(library_workspaces(capability))
+    return device.context_bytes + sum(library_workspaces(device.capability))
 
 
 def usable_bytes(device: Device | None) -> int:
@@ -42,7 +38,7 @@ def usable_bytes(device: Device | None) -> int:
 
 def room_bytes(device: Device | None) -> int:
     """What tensors can have of it."""
-    taken = 0 if device is None else outside_bytes(device.capability)
+    taken = 0 if device is None else outside_bytes(device)
     return usable_bytes(device) - taken
 
 

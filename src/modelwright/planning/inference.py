@@ -141,7 +141,7 @@ def plan_inference(
 
 
 def _format_cost(cost: InferenceCost, held: Inference, device: Device | None) -> FormatCost:
-    outside = 0 if device is None else outside_bytes(device.capability)
+    outside = 0 if device is None else outside_bytes(device)
     needed = held.weight_bytes[cost.weights] + held.cache_bytes + outside
     has_price = device is not None and device.price_per_hour_usd is not None
     return FormatCost(

@@ -24,7 +24,6 @@ from modelwright.checkpoint.keeping import Keep, checkpoint_bytes
 from modelwright.model.config import ModelConfig
 from modelwright.planning.fit import (
     Suggestion,
-    context_bytes,
     fits,
     outside_bytes,
     room_bytes,
@@ -507,11 +506,11 @@ def _memory(trace: Trace, device: Device | None, *, finds_room: bool) -> Memory:
         module=operation.module,
         operation=operation.name,
         largest=largest,
-        outside_bytes=0 if device is None else outside_bytes(device.capability),
+        outside_bytes=0 if device is None else outside_bytes(device),
         usable_bytes=usable_bytes(device),
         finds_room=finds_room,
         reserved_bytes=None if device is None else _reserved(trace, device),
-        context_bytes=0 if device is None else context_bytes,
+        context_bytes=0 if device is None else device.context_bytes,
     )
 
 

@@ -320,7 +320,7 @@ class _Followed:
             kinds=dict(sorted(kinds.items(), key=lambda item: -item[1])),
             phase=trace.operations[at].phase,
             module=trace.operations[at].module,
-            outside_bytes=outside_bytes(self.device.capability),
+            outside_bytes=outside_bytes(self.device),
             usable_bytes=usable_bytes(self.device),
             sent_bytes=sent,
             seconds_at_least=least_seconds(sent, link if way.n_ranks <= gpus_per_node else None),

@@ -239,8 +239,10 @@ def test_the_page_gives_the_figures_as_they_are(device: Device):
     )
     cells = row.strip("| ").split(" | ")
     assert float(cells[6]) * 1e12 == device.peaks["fp16"]
-    assert float(cells[11]) * 1e9 == device.bandwidth_bytes_per_second
-    assert cells[14] == "–" or float(cells[14]) == device.price_per_hour_usd
+    assert float(cells[11].rstrip("*")) * 2**20 == device.context_bytes
+    assert cells[11].endswith("*") == (device.measured_context_bytes is None)
+    assert float(cells[12]) * 1e9 == device.bandwidth_bytes_per_second
+    assert cells[15] == "–" or float(cells[15]) == device.price_per_hour_usd
 
 
 def test_the_table_is_read_without_torch():

@@ -69,7 +69,7 @@ def test_what_is_needed_counts_the_context_of_the_device_and_decides_what_fits()
     needed = formats(config())["bf16"].needed_bytes
     held = inference_memory(config().model)
     weights_and_cache = held.weight_bytes["bf16"] + held.cache_bytes
-    assert needed == weights_and_cache + outside_bytes(h100.capability)
+    assert needed == weights_and_cache + outside_bytes(h100)
     small = dataclasses.replace(h100, reported_bytes=needed)
     speed = plan_inference(config(), small).speed
     assert speed is not None

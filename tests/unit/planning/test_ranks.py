@@ -49,7 +49,7 @@ def config(*overrides: str) -> RunConfig:
 
 def with_room(n_bytes: int) -> Device:
     """An H100 that has so much for tensors."""
-    whole = n_bytes + outside_bytes(h100.capability)
+    whole = n_bytes + outside_bytes(h100)
     return dataclasses.replace(h100, reported_bytes=whole)
 
 
