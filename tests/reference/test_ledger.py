@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import statistics
 from pathlib import Path
 
 import pytest
@@ -109,3 +110,15 @@ def test_an_entry_is_read_back_as_it_was_written(tmp_path: Path):
 @pytest.mark.parametrize("entry", [ledger[0], ledger[-1]], ids=name_of)
 def test_a_site_is_read_back_as_it_was_written(entry: Entry):
     assert site_facts(site_of(entry.site)) == entry.site
+
+
+timed = [entry for entry in ledger if entry.time]
+
+
+def test_the_times_on_record_are_near_what_was_predicted():
+    misses = [
+        abs(entry.time["predicted_seconds"] / entry.time["measured_seconds"] - 1) for entry in timed
+    ]
+    assert len(timed) >= 40
+    assert statistics.median(misses) < 0.05
+    assert max(misses) < 0.15
