@@ -1,8 +1,5 @@
 """The allocator's rules, one by one, and what a whole step comes to under them."""
 
-import json
-from pathlib import Path
-
 import pytest
 import torch
 
@@ -104,35 +101,6 @@ def test_the_optimizer_takes_its_place_after_the_first_way_back():
     assert found.reserved_bytes == (20 + 30 + 30) * mib
     first_only = reserved_by(trace, n_steps=1)
     assert first_only.reserved_bytes == (20 + 30) * mib
-
-
-@pytest.mark.parametrize(
-    "line",
-    (Path(__file__).parent / "gpu_memory.jsonl").read_text().splitlines(),
-    ids=lambda line: json.loads(line)["name"].replace(" ", "-"),
-)
-def test_the_prediction_stays_what_a_gpu_has_confirmed(line: str):
-    """The lines are what one H100 measured with torch 2.11 (docs/results/plan-gpu.md)."""
-    from modelwright.config.loading import load_settings
-    from modelwright.planning.gpu_operations import library_workspaces
-    from modelwright.planning.step import Site, trace_step
-    from modelwright.training.config import RunConfig
-
-    case = json.loads(line)
-    config = load_settings(RunConfig, None, case["settings"]).config
-    site = Site(
-        device="cuda",
-        dtype=getattr(torch, case["dtype"]),
-        attention=case["attention"],
-        is_compiled=case["compiled"],
-        micro_batch=case["micro_batch"],
-        capability=(9, 0),
-    )
-    trace = trace_step(config, config.model, site).trace
-    found = reserved_by(trace, workspaces=library_workspaces((9, 0)))
-    worst = 0.03 if case["compiled"] else 0.01
-    assert found.allocated_bytes == pytest.approx(case["measured"], rel=worst)
-    assert found.reserved_bytes == pytest.approx(case["reserved"], rel=0.06)
 
 
 def test_unused_segments_go_back_before_there_is_no_room():
