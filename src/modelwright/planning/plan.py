@@ -4,8 +4,6 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-
 from modelwright.accounting.allocator import reserved_by
 from modelwright.accounting.elementwise import (
     clip_flops,
@@ -14,14 +12,14 @@ from modelwright.accounting.elementwise import (
     orthogonalising_flops,
 )
 from modelwright.accounting.flops import hardware_flops, six_n_d_gap, step_flops
-from modelwright.accounting.hardware import Device, Peak
-from modelwright.accounting.measured_peak import measured_peak
+from modelwright.accounting.hardware import Device
 from modelwright.accounting.parameters import count_parameters, tensor_counts
 from modelwright.accounting.rates import Rates
 from modelwright.accounting.scaling import chinchilla_tokens, loss_laws
 from modelwright.accounting.tracing import Trace
 from modelwright.checkpoint.keeping import Keep, checkpoint_bytes
 from modelwright.model.config import ModelConfig
+from modelwright.planning.duration import Time, expected_time
 from modelwright.planning.fit import (
     Suggestion,
     fits,
@@ -36,46 +34,12 @@ from modelwright.planning.gpu_operations import library_workspaces
 from modelwright.planning.inference import Inference, inference_memory
 from modelwright.planning.rules import Rule, compared_rules
 from modelwright.planning.site import first_site, planned_precision, planned_shape
-from modelwright.planning.step import Site, StepTrace
+from modelwright.planning.step import Site
 from modelwright.planning.timeline import Timeline, timeline_of
-from modelwright.planning.timing import step_time
 from modelwright.runtime.device import processor_name
 from modelwright.training.config import RunConfig
 
 n_largest = 8  # tensors shown of the fullest moment
-
-
-@dataclass(frozen=True, kw_only=True)
-class AssumedMfu:
-    """Between which shares of the peak a run's speed is taken to be, and why."""
-
-    low: float
-    high: float
-    source: str
-
-
-gpu_mfu = AssumedMfu(
-    low=0.25,
-    high=0.55,
-    source="assumed: gpt2-small on an H100 reached 26% to 39% (docs/results/training-gpu.md)",
-)
-cpu_mfu = AssumedMfu(
-    low=0.25,
-    high=0.80,
-    source="assumed, of a peak that was measured just now; docs/results/train-cpu.md has 49% "
-    "and 65%",
-)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Range:
-    """The least and the most that something is expected to be."""
-
-    low: float
-    high: float
-
-    def times(self, factor: float) -> "Range":
-        return Range(low=self.low * factor, high=self.high * factor)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,36 +156,6 @@ class Tokens:
     per_parameter: float
     rule_of_thumb: int
     laws: dict[str, Law]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Time:
-    """How long the steps take: a point where the machine was calibrated, else a range.
-
-    The range comes from assumed shares of the peak.
-
-    Attributes:
-        calibrated: what the point follows from; None if nothing was measured.
-        parts: of a step, seconds of the device by what they are spent on; only with a point.
-        busy: the share of a step in which the device works; only with a point.
-        price_usd: of the device's list price; None where there is none.
-        kilowatt_hours: at the board's limit; None for a processor, whose limit is not known.
-    """
-
-    peak_flops_per_second: float
-    peak_source: str
-    mfu: Range
-    mfu_source: str
-    step_seconds: Range
-    run_seconds: Range
-    device_hours: Range
-    tokens_per_second: Range
-    price_usd: Range | None
-    price_source: str | None
-    kilowatt_hours: Range | None
-    calibrated: str | None = None
-    parts: dict[str, float] | None = None
-    busy: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -384,91 +318,6 @@ def count_tokens(n_parameters: int, n_tokens: int) -> Tokens:
         rule_of_thumb=chinchilla_tokens(n_parameters),
         laws=laws,
     )
-
-
-def expected_time(
-    config: RunConfig,
-    flops_per_step: int,
-    device: Device | None,
-    followed: StepTrace,
-    rates: Rates | None = None,
-) -> Time:
-    """How long the steps will take; validation, samples and checkpoints come on top."""
-    if rates is None or planned_precision(config, device) not in rates.flops_per_second:
-        return _assumed_time(config, flops_per_step, device)
-    precision = planned_precision(config, device)
-    told = step_time(followed, rates, precision)
-    peak = Peak(
-        flops_per_second=rates.flops_per_second[precision],
-        source=f"best {precision} matrix product when it was calibrated",
-    )
-    if device is not None:
-        peak = device.peak(precision) or peak
-    mfu = flops_per_step / told.step / peak.flops_per_second
-    machine = rates.machine
-    return _time(
-        config,
-        device,
-        peak,
-        Range(low=mfu, high=mfu),
-        "from what was measured of its operations",
-        Range(low=told.step, high=told.step),
-        calibrated=f"{machine.gpu or machine.processor}, torch {machine.torch}, {rates.measured}",
-        parts=told.parts,
-        busy=told.busy / told.step,
-    )
-
-
-def _assumed_time(config: RunConfig, flops_per_step: int, device: Device | None) -> Time:
-    peak = _peak(config, device)
-    assumed = cpu_mfu if device is None else gpu_mfu
-    fastest = flops_per_step / peak.flops_per_second
-    step = Range(low=fastest / assumed.high, high=fastest / assumed.low)
-    mfu = Range(low=assumed.low, high=assumed.high)
-    return _time(config, device, peak, mfu, assumed.source, step)
-
-
-def _time(
-    config: RunConfig,
-    device: Device | None,
-    peak: Peak,
-    mfu: Range,
-    mfu_source: str,
-    step: Range,
-    **measured: Any,
-) -> Time:
-    """What follows from the time of a step."""
-    run = step.times(config.training.n_steps)
-    hours = run.times(1 / 3600)
-    price = device.price_per_hour_usd if device else None
-    return Time(
-        peak_flops_per_second=peak.flops_per_second,
-        peak_source=peak.source,
-        mfu=mfu,
-        mfu_source=mfu_source,
-        step_seconds=step,
-        run_seconds=run,
-        device_hours=hours,
-        tokens_per_second=Range(
-            low=config.training.batch_tokens / step.high,
-            high=config.training.batch_tokens / step.low,
-        ),
-        price_usd=None if price is None else hours.times(price),
-        price_source=f"{device.price_source}, {device.price_date}"
-        if device and device.price_source
-        else None,
-        kilowatt_hours=hours.times(device.watts / 1000) if device else None,
-        **measured,
-    )
-
-
-def _peak(config: RunConfig, device: Device | None) -> Peak:
-    precision = planned_precision(config, device)
-    if device is None:
-        return measured_peak(torch.device("cpu"), precision)
-    peak = device.peak(precision)
-    assert peak is not None, "planned_precision refuses what a device lacks"
-    return peak
 
 
 def _place(config: RunConfig, site: Site, device: Device | None, n_portions: int) -> Place:

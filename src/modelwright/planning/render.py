@@ -4,8 +4,9 @@ import textwrap
 from collections.abc import Callable, Sequence
 
 from modelwright.accounting.memory_rules import Subject
+from modelwright.planning.duration import Range, Time
 from modelwright.planning.inference import Inference
-from modelwright.planning.plan import Memory, Plan, Range, Time, Tokens
+from modelwright.planning.plan import Memory, Plan, Tokens
 from modelwright.planning.rules import Rule
 
 gib = 2**30

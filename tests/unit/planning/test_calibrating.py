@@ -10,12 +10,11 @@ from modelwright.accounting.hardware import device_named
 from modelwright.accounting.rates import Rates
 from modelwright.planning import calibrating
 from modelwright.planning.calibrating import (
-    Clock,
     Run,
-    TimedOperations,
     calibrate,
     gpt_like,
 )
+from modelwright.planning.clock import Clock, TimedOperations
 from modelwright.planning.stored_rates import keep_rates, rates_file, stored_rates
 from modelwright.runtime.device import Machine, processor_name
 
@@ -107,8 +106,7 @@ def test_rates_of_another_processor_do_not_count(monkeypatch: pytest.MonkeyPatch
     assert stored_rates(None) is not None
 
 
-def test_a_gpu_that_is_not_here_cannot_be_measured():
-    if torch.cuda.is_available():
-        pytest.skip("there is a GPU here")
+def test_a_gpu_that_is_not_here_cannot_be_measured(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ValueError, match="PyTorch finds no GPU here"):
         calibrate(torch.device("cuda"))
