@@ -16,9 +16,10 @@ from typing import Any
 
 import torch
 
+from modelwright.accounting.measured_peak import float32_products
 from modelwright.accounting.rates import read_rates
 from modelwright.config.loading import load_settings
-from modelwright.planning.calibrating import calibrate, multiplied_as
+from modelwright.planning.calibrating import calibrate
 from modelwright.planning.measuring import RealStep
 from modelwright.planning.site import dtypes
 from modelwright.planning.step import Site, trace_step
@@ -90,7 +91,7 @@ def measured_steps(config: RunConfig, site: Site, precision: Precision) -> list[
     gc.collect()
     torch.cuda.empty_cache()
     torch.compiler.reset()
-    with multiplied_as(precision):
+    with float32_products(torch.device("cuda"), precision):
         step = RealStep(config, config.model, site)
         for _ in range(3):
             last = step.take()

@@ -55,7 +55,7 @@ def measured_peak(device: "torch.device", precision: Precision) -> Peak:
     dtype = choose_dtype(precision, device)
     # Of its own, so that measuring leaves the random numbers of the run alone.
     generator = torch.Generator(device)
-    with _float32_products(device, precision):
+    with float32_products(device, precision):
         _median_seconds(device, dtype, (64, 64, 64), generator)  # loads the matrix library
         deadline = time.perf_counter() + measuring_seconds
         best = 0.0
@@ -149,7 +149,7 @@ def _median_of_runs(
 
 
 @contextmanager
-def _float32_products(device: "torch.device", precision: Precision) -> Iterator[None]:
+def float32_products(device: "torch.device", precision: Precision) -> Iterator[None]:
     """Let a GPU multiply float32 numbers as the precision says, and as before afterwards."""
     import torch
 

@@ -10,13 +10,13 @@ import random
 import statistics
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from modelwright.accounting.measured_peak import float32_products
 from modelwright.accounting.rates import Host, Kind, Rates
 from modelwright.config.loading import load_settings
 from modelwright.planning.clock import Clock, TimedOperations
@@ -118,7 +118,7 @@ def _products(clock: Clock, precision: Precision, samples: Samples) -> float:
     budget = product_seconds[precision] if clock.on_gpu else seconds_on_processor
     deadline = time.perf_counter() + budget
     most_flops = (2e12 if precision in ("bf16", "fp16") else 4e11) if clock.on_gpu else 2e10
-    with multiplied_as(precision):
+    with float32_products(clock.device, precision):
         for layout, n_matrices, rows, inner, columns in _product_sizes():
             if time.perf_counter() > deadline:
                 break
@@ -181,17 +181,6 @@ def _factors(
         return made.transpose(-1, -2) if is_turned else made
 
     return numbers(rows, inner, layout[0] == "t"), numbers(inner, columns, layout[1] == "t")
-
-
-@contextmanager
-def multiplied_as(precision: Precision) -> Iterator[None]:
-    """Let float32 numbers be multiplied as the precision says, and as before afterwards."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)
 
 
 def _attentions(clock: Clock, samples: Samples) -> None:
@@ -304,7 +293,7 @@ def _config_and_site(
 def _operations(clock: Clock, run: Run, samples: Samples) -> None:
     """Take a step, and time each operation of it that is no product; medians of equal ones."""
     config, site = _config_and_site(clock.device, run)
-    with multiplied_as(run.precision):
+    with float32_products(clock.device, run.precision):
         step = RealStep(config, config.model, site)
         step.take()
         with TimedOperations(clock) as timed:
