@@ -3,6 +3,7 @@
 import os
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,17 @@ os.environ["MODELWRIGHT_HOME"] = home_of_tests.name
 assert not any(name.startswith(tuple(checked)) for name in sys.modules)
 if os.environ.get("SHAPE_CHECKS") != "off":
     install_import_hook(checked, "shape_checker.checker")
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """Sums in one order, and no waiting for a second processor that has other work."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

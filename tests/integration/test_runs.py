@@ -6,7 +6,7 @@ import math
 import os
 import shutil
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
 
@@ -29,18 +29,11 @@ from modelwright.training.loop import Interrupted
 from modelwright.training.metrics import read_metrics
 from modelwright.training.runs import removed_on_failure, resume, train
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 def weights_hash(run: Path) -> str:
     return sha256_of(newest_checkpoint(run)[0] / "model.safetensors")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Sums in one order, and no waiting for a second processor that has other work."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def stopping_after(step: int) -> Callable[[Progress], None]:

@@ -34,21 +34,14 @@ from modelwright.training.metrics import events, read_metrics
 from modelwright.training.precision import LossScale
 from modelwright.training.runs import resume, train
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 tests = Path(__file__).parent.parent
 command = [sys.executable, "-m", "modelwright", "train"]
 environment = os.environ | {
     "PYTHONPATH": os.pathsep.join([str(tests), os.environ.get("PYTHONPATH", "")]),
     "OMP_NUM_THREADS": "1",
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Sums in one order, and no waiting for a second processor that has other work."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
