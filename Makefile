@@ -10,7 +10,7 @@ check:  ## format, lint, types, architecture: seconds
 	$(PYTHON) -m pytest tests/test_architecture.py
 
 test:  ## everything that needs only a CPU: minutes
-	$(PYTHON) -m pytest
+	$(PYTHON) -m pytest -n auto --dist loadfile
 
 test-slow:  ## what takes minutes more: every prediction on record is made again
 	$(PYTHON) -m pytest -m slow tests

@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 from jaxtyping import install_import_hook
 
@@ -21,6 +22,9 @@ checked = [
     "modelwright.training.step",
 ]
 wait_politely()  # before torch is loaded
+# How long an example takes says how busy the machine is.
+hypothesis.settings.register_profile("patient", deadline=None)
+hypothesis.settings.load_profile("patient")
 # Not this user's, whose measured rates would change every plan; commands that tests start have it.
 home_of_tests = tempfile.TemporaryDirectory(prefix="modelwright-tests-")
 os.environ["MODELWRIGHT_HOME"] = home_of_tests.name
