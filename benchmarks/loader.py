@@ -39,7 +39,7 @@ from modelwright.model.initialise import initialise
 from modelwright.model.transformer import Transformer
 from modelwright.runtime.device import processor_name
 from modelwright.training.optimizers import OptimizerConfig, make_optimizer
-from modelwright.training.step import training_step
+from modelwright.training.step import StartedStep, training_step
 
 END_OF_TEXT = 50_256
 MEDIAN_DOCUMENT = 400
@@ -256,7 +256,7 @@ class SmallGpt:
     def step(self, inputs: Tensor, targets: Tensor) -> None:
         """Learn from a batch, and wait until it is done."""
         batch = Batch(inputs, targets, np.arange(len(inputs)))
-        training_step(
+        found = training_step(
             self.model,
             self.optimizer,
             batch,
@@ -264,6 +264,7 @@ class SmallGpt:
             clip_norm=1.0,
             micro_batch=len(inputs),
         )
+        StartedStep(found).result()
 
 
 def step_and_wait(contender: Contender, gpt: SmallGpt, n_steps: int) -> tuple[float, float]:

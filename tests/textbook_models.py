@@ -152,7 +152,7 @@ def largest_batch(config: ModelConfig, attention: AttentionKind) -> int:
 
 def bytes_that_stay(config: ModelConfig) -> int:
     """Weights, gradients and AdamW's means."""
-    counters = "AdamW's step counters", "rotary tables in fp64"
+    counters = "AdamW's count of steps", "rotary tables in fp64"
     return total(term for term in static_memory(config) if term.name not in counters)
 
 

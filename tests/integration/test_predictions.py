@@ -14,11 +14,12 @@ import torch
 
 import small
 from modelwright.cli.train import train
-from modelwright.config.loading import to_toml
+from modelwright.config.loading import load_settings, to_toml
 from modelwright.planning import foresight
 from modelwright.planning.foresight import read_plan
 from modelwright.runtime.files import sha256_of
 from modelwright.training import attempt, runs, step
+from modelwright.training.config import RunConfig
 from modelwright.training.loop import run_loop
 from modelwright.training.metrics import read_metrics
 from modelwright.training.out_of_memory import OutOfMemory
@@ -40,6 +41,19 @@ def finished(recipe: Path) -> Path:
     run = recipe.parent / "run"
     train(recipe=recipe, overrides=[], out=run, resume=False)
     return run
+
+
+def test_what_blocks_forget_may_be_left_to_the_plan(
+    recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    run, left_open = tmp_path / "run", ["training.recompute=auto", "training.n_steps=2"]
+    train(recipe=recipe, overrides=left_open, out=run, resume=False)
+    assert "the plan settles training.recompute = 'none'" in capsys.readouterr().err
+    assert load_settings(RunConfig, run / "config.toml").config.training.recompute == "none"
+    more = ["training.recompute=auto", "training.n_steps=3"]
+    train(recipe=run, overrides=more, out=None, resume=True)
+    assert load_settings(RunConfig, run / "config.toml").config.training.recompute == "none"
+    assert read_metrics(run)[-1]["step"] == 3
 
 
 def verified(run: Path) -> dict[str, dict[str, Any]]:

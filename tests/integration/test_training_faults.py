@@ -637,9 +637,9 @@ def test_an_update_that_does_not_fit_ends_the_run_at_its_last_checkpoint(
 
     whole, calls = Optimizer.step, []
 
-    def update(self: Optimizer, rate: float) -> None:
+    def update(self: Optimizer, rate: float, **told: Any) -> None:
         calls.append(rate)
-        whole(self, rate)
+        whole(self, rate, **told)
         if len(calls) == 4:
             raise torch.OutOfMemoryError("CUDA out of memory.")
 

@@ -181,7 +181,7 @@ def static_memory(
         Term("weights", held(every), "4 N"),
         Term("gradients", held(every) if gradients else 0, "4 N"),
         Term("AdamW's two means", 2 * held(by_adamw), "8 N_adamw"),
-        Term("AdamW's step counters", held([1] * len(by_adamw)), "4 each tensor"),
+        Term("AdamW's count of steps", held([1] if by_adamw else []), "4"),
         Term("Muon's momentum", held(by_muon), "4 N_muon"),
         Term("sgd's momentum", held(by_sgd), "4 N"),
         Term("average of the weights", held(every) if average else 0, "4 N"),

@@ -79,6 +79,7 @@ def plan(
     devices = named_devices(on)
 
     from modelwright.config.loading import load_settings
+    from modelwright.planning.choosing import settle_recompute
     from modelwright.planning.inference import plan_inference
     from modelwright.planning.plan import make_plan
     from modelwright.planning.ranks import (
@@ -93,18 +94,19 @@ def plan(
     from modelwright.planning.stored_rates import stored_rates
     from modelwright.training.config import RunConfig
 
-    config = load_settings(RunConfig, recipe, overrides).config
+    loaded = load_settings(RunConfig, recipe, overrides).config
+    runs = [(settle_recompute(loaded, device), device) for device in devices]
     if gpus is not None:
-        for device in devices:
+        for config, device in runs:
             require_divisible(config, device, gpus)
     used = [
         plan_inference(config, device, context=context, batch=1 if batch is None else batch)
-        for device in devices
+        for config, device in runs
         if inference
     ]
     plans = [
         make_plan(config, device, rates=stored_rates(device), max_batch=max_batch)
-        for device in devices
+        for config, device in runs
     ]
     if inference:
         plans = [
@@ -112,7 +114,7 @@ def plan(
         ]
     ranks = [
         None if gpus is None else make_ranks(config, device, gpus, too_few=int(not one.memory.fits))
-        for device, one in zip(devices, plans, strict=True)
+        for (config, device), one in zip(runs, plans, strict=True)
     ]
     if report is not None:
         _write_page(report, recipe, plans)
@@ -121,7 +123,7 @@ def plan(
         both = zip(plans, shared, strict=True)
         print(json.dumps([one.to_json() | several for one, several in both], indent=2))
         return
-    for number, (device, one, several) in enumerate(zip(devices, plans, ranks, strict=True)):
+    for number, ((config, device), one, several) in enumerate(zip(runs, plans, ranks, strict=True)):
         if number:
             print()
         print(render(one))

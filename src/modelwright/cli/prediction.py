@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from modelwright.training.assembly import Prepared
+    from modelwright.training.config import RunConfig
     from modelwright.training.out_of_memory import OutOfMemory
 
 
@@ -19,6 +20,19 @@ class Prediction:
     def __init__(self, run_folder: Path) -> None:
         self.run_folder = run_folder
         self.prepared: Prepared | None = None
+
+    def settle(self, config: "RunConfig") -> "RunConfig":
+        """The config with what it left to the plan, and a word about it."""
+        if config.training.recompute != "auto":
+            return config
+        from modelwright.planning.foresight import settle_here
+
+        settled = settle_here(config)
+        chosen = f"training.recompute = {settled.training.recompute!r}"
+        if settled.training.recompute_every > 1:
+            chosen += f", training.recompute_every = {settled.training.recompute_every}"
+        note(f"the plan settles {chosen}")
+        return settled
 
     def make(self, prepared: "Prepared") -> None:
         """Write `plan.json`; or a note why there is none."""

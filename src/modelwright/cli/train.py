@@ -40,7 +40,7 @@ def train(
 
     def start(bars: Bars, prediction: Prediction) -> None:
         runs.train(
-            config,
+            prediction.settle(config),
             run_folder,
             on_progress=bars,
             on_sample=telling(bars),

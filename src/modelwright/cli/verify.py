@@ -73,6 +73,7 @@ def show_steps(config: "RunConfig", devices: "list[Device | None]", *, as_json: 
 
     import dataclasses
 
+    from modelwright.planning.choosing import settle_recompute
     from modelwright.planning.plan import make_plan
     from modelwright.planning.render import headline
     from modelwright.planning.stored_rates import stored_rates
@@ -80,6 +81,7 @@ def show_steps(config: "RunConfig", devices: "list[Device | None]", *, as_json: 
     from modelwright.planning.verify_here import verify_here
     from modelwright.runtime.device import describe_machine
 
+    config = settle_recompute(config, device)
     plan = make_plan(config, device, rates=stored_rates(device))
     comparisons = verify_here(config, plan, device)
     machine = describe_machine(where)

@@ -40,6 +40,7 @@ class Batch:
         samples: which samples of the cut the rows are.
         positions, documents: where rows hold several documents, each input's place in its document
             and the document's place in the row; attention stays within a document.
+        n_targets: how many targets count, where whoever made the batch knows it.
     """
 
     inputs: Int64[Tensor, "batch seq"]
@@ -47,6 +48,13 @@ class Batch:
     samples: Int64[np.ndarray, " batch"]
     positions: Int32[Tensor, "batch seq"] | None = None
     documents: Int32[Tensor, "batch seq"] | None = None
+    n_targets: int | None = None
+
+    def count_targets(self) -> int:
+        """How many targets count; the device is asked, and so waited for, if nobody knew."""
+        if self.n_targets is not None:
+            return self.n_targets
+        return int((self.targets != not_a_target).sum())
 
     def tensors(self) -> list[Tensor]:
         """The parts that are on the device."""
@@ -79,6 +87,11 @@ class Rows:
         """Whether every target counts; to be asked on the host, where the answer is at hand."""
         n_targets = self.tokens.shape[-1] - (self.tokens.ndim == 2)
         return bool((self.counted.numpy() == [0, n_targets]).all())
+
+    def n_targets(self) -> int:
+        """How many targets count; to be asked on the host as well."""
+        counted = self.counted.numpy()
+        return int((counted[:, 1] - counted[:, 0]).clip(min=0).sum())
 
     def to(self, device: torch.device) -> "Rows":
         """A copy on the device; from pinned memory it goes on while the caller does."""
@@ -177,21 +190,30 @@ def batch_on_cpu(rows: Rows, samples: Samples) -> Batch:
         targets[row, :first] = not_a_target
         targets[row, end:] = not_a_target
     return Batch(
-        torch.from_numpy(inputs), torch.from_numpy(targets), samples, rows.positions, rows.documents
+        torch.from_numpy(inputs),
+        torch.from_numpy(targets),
+        samples,
+        rows.positions,
+        rows.documents,
+        rows.n_targets(),
     )
 
 
-def batch_on_device(rows: Rows, samples: Samples, *, all_count: bool) -> Batch:
+def batch_on_device(rows: Rows, samples: Samples, *, all_count: bool, n_targets: int) -> Batch:
     """The batch on the device that has the rows, widened there.
 
     Each operation here keeps the step's own thread from starting one, so there are few.
+
+    Args:
+        all_count: whether every target counts.
+        n_targets: how many do.
     """
     inputs, targets = (widen(part) for part in rows.inputs_and_targets())
     if not all_count:
         places = torch.arange(targets.shape[1], device=targets.device)
         counts = (places >= rows.counted[:, :1]) & (places < rows.counted[:, 1:])
         targets.masked_fill_(~counts, not_a_target)
-    return Batch(inputs, targets, samples, rows.positions, rows.documents)
+    return Batch(inputs, targets, samples, rows.positions, rows.documents, n_targets)
 
 
 def widen(ids: Tensor) -> Int64[Tensor, "batch seq"]:
@@ -362,11 +384,11 @@ class _CudaLane:
         rows, copied = next(self._slots)
         copied.synchronize()  # with the copy before, which may still read this memory
         cut.fill(samples, rows)
-        all_count = rows.all_count()
+        all_count, n_targets = rows.all_count(), rows.n_targets()
         with torch.cuda.stream(self._stream):
             moved = rows.to(self._device)
             copied.record(self._stream)
-            batch = batch_on_device(moved, samples, all_count=all_count)
+            batch = batch_on_device(moved, samples, all_count=all_count, n_targets=n_targets)
             ready = torch.cuda.Event()
             ready.record(self._stream)
         return batch, ready

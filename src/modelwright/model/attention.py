@@ -1,7 +1,7 @@
 """Causal self-attention with grouped key and value heads."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from einops import rearrange, repeat
@@ -121,11 +121,39 @@ def choose_attention(
     dropout: float,
     deterministic: bool,
 ) -> AttentionKind:
-    """The fastest kind that works here, found by trying it; the figures are in `docs/log.md`.
+    """The first kind that works here, in the usual order of their speed.
 
     Args:
         masked: whether more is hidden than later positions.
         deterministic: leave out the kernels whose gradients differ from run to run.
+    """
+    kinds: Iterator[AttentionKind] = working_attention(
+        device,
+        dtype,
+        d_head=d_head,
+        n_tokens=n_tokens,
+        masked=masked,
+        dropout=dropout,
+        deterministic=deterministic,
+    )
+    for kind in kinds:
+        return kind
+    return "plain"
+
+
+def working_attention(
+    device: torch.device,
+    dtype: torch.dtype,
+    *,
+    d_head: int,
+    n_tokens: int,
+    masked: bool,
+    dropout: float,
+    deterministic: bool,
+) -> Iterator[AttentionKind]:
+    """The kinds that work here, found by trying them, in the usual order of their speed.
+
+    The figures behind the order are in `docs/log.md`; arguments as `choose_attention` takes them.
     """
     if device.type == "cpu":
         order = _order_on_processor(dtype, n_tokens, masked=masked, dropout=dropout)
@@ -135,8 +163,7 @@ def choose_attention(
         order = ("flash", "cudnn", "efficient", "math")
     for kind in order:
         if kind in ("plain", "striped") or _works(kind, device, dtype, d_head, masked, dropout):
-            return kind
-    return "plain"
+            yield kind
 
 
 longest_for_plain = 512  # tokens; on a CPU the fused kernel wins for longer texts

@@ -10,7 +10,7 @@ from torch import Tensor
 from modelwright.data.loader import not_a_target
 
 # Logits, targets, how many columns are tokens, scale: the loss, and its slope in the logits.
-SlopeOf = Callable[[Tensor, Tensor, int, float], tuple[Tensor, Tensor]]
+SlopeOf = Callable[[Tensor, Tensor, int, Any], tuple[Tensor, Tensor]]
 
 
 class ChunkedLoss(torch.autograd.Function):
@@ -27,7 +27,7 @@ class ChunkedLoss(torch.autograd.Function):
         weight: Float[Tensor, "rows d_model"],
         targets: Int[Tensor, " tokens"],
         n_vocab: int,
-        scale: float,
+        scale: float | Float[Tensor, ""],
         slope_of: SlopeOf,
         chunk: int | None = None,
     ) -> Float[Tensor, ""]:
@@ -70,7 +70,7 @@ def surprise_and_slope(
     logits: Float[Tensor, "tokens rows"],
     targets: Int[Tensor, " tokens"],
     n_vocab: int,
-    scale: float,
+    scale: float | Float[Tensor, ""],
 ) -> tuple[Float[Tensor, ""], Float[Tensor, "tokens rows"]]:
     """The summed cross-entropy, and the slope of `scale` times it; the logits' memory is reused.
 

@@ -1,9 +1,24 @@
 """The matrix product with explicit precision: fp32 weights, cast where they are used."""
 
+from collections.abc import Callable
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
+
+# Input in the dtype to multiply in, weight and bias as they are kept.
+Multiply = Callable[[Tensor, Tensor, Tensor | None], Tensor]
+
+
+def plain_product(
+    x: Float[Tensor, "*axes d_in"],
+    weight: Float[Tensor, "d_out d_in"],
+    bias: Float[Tensor, " d_out"] | None,
+) -> Float[Tensor, "*axes d_out"]:
+    """x Wᵀ + b, multiplied in the dtype of x."""
+    bias = None if bias is None else bias.to(x.dtype)
+    return functional.linear(x, weight.to(x.dtype), bias)
 
 
 class Linear(nn.Module):
@@ -18,10 +33,10 @@ class Linear(nn.Module):
         self.weight = nn.Parameter(torch.empty(d_out, d_in))
         self.bias = nn.Parameter(torch.empty(d_out)) if bias else None
         self.dtype = dtype
+        self.multiply: Multiply = plain_product
 
     def forward(self, x: Float[Tensor, "*axes d_in"]) -> Float[Tensor, "*axes d_out"]:
-        bias = None if self.bias is None else self.bias.to(self.dtype)
-        return functional.linear(x.to(self.dtype), self.weight.to(self.dtype), bias)
+        return self.multiply(x.to(self.dtype), self.weight, self.bias)
 
 
 class Embedding(nn.Module):

@@ -17,7 +17,7 @@ def next_token_loss(
     *,
     positions: Int[Tensor, "batch seq"] | None = None,
     documents: Int[Tensor, "batch seq"] | None = None,
-    scale: float = 1.0,
+    scale: float | Float[Tensor, ""] = 1.0,
 ) -> Float[Tensor, ""]:
     """The summed cross-entropy of the targets, in nats, times `scale`, in fp32.
 
@@ -27,7 +27,8 @@ def next_token_loss(
     Args:
         targets: the token after each input; `not_a_target` where there is none to predict.
         positions, documents: as `Transformer.hidden` takes them.
-        scale: known beforehand, so that gradients in a narrow format are of the right size.
+        scale: known beforehand, so that gradients in a narrow format are of the right size; a
+            number of the host's, or one on the device.
     """
     hidden = model.hidden(inputs, positions=positions, documents=documents)
     weight = model.unembedding.weight

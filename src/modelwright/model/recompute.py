@@ -24,6 +24,7 @@ kept = {
     aten.addmm.default,
     aten.bmm.default,
     aten.baddbmm.default,
+    aten._scaled_mm.default,
     aten._scaled_dot_product_flash_attention.default,
     aten._scaled_dot_product_flash_attention_for_cpu.default,
     aten._scaled_dot_product_efficient_attention.default,
@@ -45,22 +46,23 @@ def recompute(model: Transformer, kind: RecomputeKind, *, every: int = 1) -> Non
     """
     if kind == "none":
         return
-    contexts: dict[str, Any] = (
+    settings: dict[str, Any] = (
         {"context_fn": partial(create_selective_checkpoint_contexts, keep_products)}
         if kind == "selective"
         else {}
     )
+    settings["preserve_rng_state"] = model.config.dropout > 0
     for block in model.blocks[::every]:
         # The block stays where it is, so that its parameters keep their names.
-        block.forward = forgetful(block.forward, contexts)
+        block.forward = forgetful(block.forward, settings)
 
 
-def forgetful(forward: Callable[..., Tensor], contexts: dict[str, Any]) -> Callable[..., Tensor]:
+def forgetful(forward: Callable[..., Tensor], settings: dict[str, Any]) -> Callable[..., Tensor]:
     """The same function, but what it keeps for the gradient is dropped and computed again."""
 
     # A function of this file, because torch.compile leaves a partial of `checkpoint` alone.
     def recomputed(*inputs: Any) -> Tensor:
-        return checkpoint(forward, *inputs, use_reentrant=False, **contexts)
+        return checkpoint(forward, *inputs, use_reentrant=False, **settings)
 
     return recomputed
 
@@ -71,8 +73,12 @@ def keep_products(_context: Any, operation: Any, *_: Any, **__: Any) -> Checkpoi
 
 
 def compile_blocks(model: Transformer) -> None:
-    """Let torch.compile make one program for all blocks and one for the loss, in place."""
+    """Let torch.compile make one program for all blocks and one for the loss, in place.
+
+    A loss that is computed by a kernel of its own stays as it is.
+    """
     for block in model.blocks:
         assert isinstance(block, nn.Module)
         block.compile()
-    model.slope_of = torch.compile(surprise_and_slope)
+    if model.slope_of is surprise_and_slope:
+        model.slope_of = torch.compile(surprise_and_slope)

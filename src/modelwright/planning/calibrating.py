@@ -27,7 +27,7 @@ from modelwright.planning.timing import HandedOut, handed_out, step_time, whole_
 from modelwright.runtime.device import Precision, describe_machine
 from modelwright.runtime.progress import Listener, Progress, nobody
 from modelwright.training.config import RunConfig
-from modelwright.training.step import clip_gradient
+from modelwright.training.step import measure_gradient
 
 Samples = dict[str, list[list[float]]]
 
@@ -339,8 +339,8 @@ def _update_seconds(step: RealStep) -> float:
         parameter.grad = torch.zeros_like(parameter)
     torch.cuda.synchronize()
     began = time.perf_counter()
-    clip_gradient(step.model, 1.0, 1.0)
-    step.optimizer.step(0.0)
+    _, divisor = measure_gradient(step.model, 1.0, 1.0)
+    step.optimizer.step(0.0, divisor=divisor, void=torch.zeros_like(divisor))
     step.optimizer.zero_grad()
     torch.cuda.synchronize()
     return time.perf_counter() - began

@@ -23,6 +23,7 @@ from torch.utils.flop_counter import flop_registry
 
 from modelwright.accounting.tracing import Tracer, layout_of, n_shapes, program_call, size_of
 from modelwright.model.attention import Attention
+from modelwright.model.linear import Linear
 from modelwright.model.recompute import kept
 from modelwright.model.transformer import Transformer
 
@@ -65,7 +66,7 @@ def compile_for_trace(model: Transformer, tracer: Tracer, *, recompute: str, eve
     shape = replace(model.config, n_layers=1)
     for number, block in enumerate(model.blocks):
         kind = recompute if number % every == 0 else "none"
-        alike = (shape, model.dtype, attention_of(block), kind)
+        alike = (shape, model.dtype, attention_of(block), multiply_of(block), kind)
         block.forward = partial(_run_block, block, alike, tracer)
     model.slope_of = partial(_slope, tracer)
 
@@ -74,6 +75,11 @@ def attention_of(block: nn.Module) -> str:
     """What a block attends with, by name."""
     attend = next(one.attend for one in block.modules() if isinstance(one, Attention))
     return repr((attend.func, attend.args)) if isinstance(attend, partial) else repr(attend)
+
+
+def multiply_of(block: nn.Module) -> str:
+    """What a block's linear layers multiply with, by name."""
+    return next(one.multiply.__name__ for one in block.modules() if isinstance(one, Linear))
 
 
 def _run_block(block: nn.Module, alike: tuple[Any, ...], tracer: Tracer, *inputs: Any) -> Tensor:

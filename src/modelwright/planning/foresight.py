@@ -8,12 +8,13 @@ from typing import Any
 
 import torch
 
-from modelwright.accounting.hardware import Device, Peak, device_of
+from modelwright.accounting.hardware import Device, Peak, device_of, peak_flops
 from modelwright.accounting.measured_peak import measured_bandwidth
 from modelwright.config.loading import to_toml
+from modelwright.planning.choosing import settle_recompute
 from modelwright.planning.plan import Plan, make_plan
 from modelwright.planning.stored_rates import stored_rates
-from modelwright.runtime.device import Precision
+from modelwright.runtime.device import Precision, choose_device, choose_precision
 from modelwright.runtime.files import write_atomically
 from modelwright.training.assembly import Prepared
 from modelwright.training.config import RunConfig
@@ -55,6 +56,15 @@ def reported_device(device: torch.device, precision: Precision, peak: Peak) -> D
         price_source=None,
         price_date=None,
     )
+
+
+def settle_here(config: RunConfig) -> RunConfig:
+    """A config with what it left to the plan, settled for the device that a run would take here."""
+    if config.training.recompute != "auto":
+        return config
+    device = choose_device(config.training.device)
+    precision = choose_precision(config.training.precision, device)
+    return settle_recompute(config, device_here(device, precision, peak_flops(device, precision)))
 
 
 def config_to_plan(prepared: Prepared) -> RunConfig:

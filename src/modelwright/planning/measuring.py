@@ -1,6 +1,7 @@
 """What a step takes in reality: the same step on the device, with numbers in its tensors."""
 
 import gc
+import math
 import time
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,11 +13,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from modelwright.data.loader import Batch
 from modelwright.model.config import ModelConfig
 from modelwright.model.loss import next_token_loss
-from modelwright.model.recompute import compile_blocks
 from modelwright.model.transformer import Transformer
 from modelwright.planning.step import Site, fake_batch
-from modelwright.training.assembly import set_way_of_working
+from modelwright.training.assembly import records_step, set_way_of_working
 from modelwright.training.averaging import Average
+from modelwright.training.capture import RecordedStep
 from modelwright.training.config import RunConfig
 from modelwright.training.lanes import Lanes
 from modelwright.training.optimizers import make_optimizer
@@ -58,14 +59,15 @@ class RealStep:
         with torch.no_grad():
             for parameter in model.parameters():
                 parameter.normal_(0, 0.02, generator=generator)
-        set_way_of_working(model, config, in_lanes=site.n_lanes > 1 and not site.is_compiled)
-        if site.is_compiled:
-            compile_blocks(model)
+        set_way_of_working(model, config, in_lanes=site.n_lanes > 1, is_compiled=site.is_compiled)
         self.model = model
         self.optimizer = make_optimizer(model, config.optimizer)
         decay = config.training.average_decay
         self.average = Average(model, decay) if decay else None
         self.lanes = Lanes(site.n_lanes)
+        self.gate = torch.zeros((), device=self.device)
+        is_recorded = records_step(config, site.device, shape)
+        self.recorded = RecordedStep(model, self.optimizer) if is_recorded else None
         self.batch = self._batch(shape)
 
     def _batch(self, shape: ModelConfig) -> Batch:
@@ -86,6 +88,7 @@ class RealStep:
             batch.samples,
             there(batch.positions),
             there(batch.documents),
+            batch.targets.numel(),
         )
 
     @property
@@ -110,23 +113,40 @@ class RealStep:
         Returns:
             The seconds it took.
         """
+        return self.take_many(1)
+
+    def take_many(self, n_steps: int) -> float:
+        """Take steps, each started as soon as the one before it is, as a run does.
+
+        Returns:
+            The seconds that all of them took.
+        """
         began = time.perf_counter()
-        training_step(
-            self.model,
-            self.optimizer,
-            self.batch,
-            learning_rate=1e-4,
-            clip_norm=self.config.optimizer.clip_norm,
-            micro_batch=self.site.micro_batch,
-            loss_scale=2.0**10 if self.site.dtype == torch.float16 else 1.0,
-            dropout_seed=1 if self.config.model.dropout else None,
-            lanes=self.lanes,
-        )
-        if self.average is not None:
-            self.average.update(self.model)
+        for _ in range(n_steps):
+            self._start()
         if self.device.type == "cuda":
             torch.cuda.synchronize()
         return time.perf_counter() - began
+
+    def _start(self) -> None:
+        settings: dict[str, Any] = {
+            "learning_rate": 1e-4,
+            "clip_norm": self.config.optimizer.clip_norm,
+            "micro_batch": self.site.micro_batch,
+            "loss_scale": 2.0**10 if self.site.dtype == torch.float16 else 1.0,
+            "loss_limit": math.inf,
+            "lanes": self.lanes,
+            "gate": self.gate,
+        }
+        if self.recorded is not None:
+            found = self.recorded(self.batch, **settings)
+        else:
+            seed = 1 if self.config.model.dropout else None
+            found = training_step(
+                self.model, self.optimizer, self.batch, dropout_seed=seed, **settings
+            )
+        if self.average is not None:
+            self.average.update(self.model, found[2])
 
 
 def measure_on_gpu(config: RunConfig, shape: ModelConfig, site: Site, *, n_steps: int) -> Measured:

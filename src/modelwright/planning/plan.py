@@ -19,6 +19,7 @@ from modelwright.accounting.scaling import chinchilla_tokens, loss_laws
 from modelwright.accounting.tracing import Trace
 from modelwright.checkpoint.keeping import Keep, checkpoint_bytes
 from modelwright.model.config import ModelConfig
+from modelwright.planning.choosing import settle_recompute
 from modelwright.planning.duration import Time, expected_time
 from modelwright.planning.fit import (
     Suggestion,
@@ -34,9 +35,10 @@ from modelwright.planning.gpu_operations import library_workspaces
 from modelwright.planning.inference import Inference, inference_memory
 from modelwright.planning.rules import Rule, compared_rules
 from modelwright.planning.site import first_site, planned_precision, planned_shape
-from modelwright.planning.step import Site
+from modelwright.planning.step import Site, StepTrace
 from modelwright.planning.timeline import Timeline, timeline_of
 from modelwright.runtime.device import processor_name
+from modelwright.training.assembly import settled_recompute
 from modelwright.training.config import RunConfig
 
 n_largest = 8  # tensors shown of the fullest moment
@@ -54,6 +56,8 @@ class Place:
     micro_batch: int
     n_portions: int
     n_lanes: int
+    recompute: str = "none"
+    recompute_every: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -230,6 +234,7 @@ def make_plan(
     Raises:
         ValueError: if the config asks for what the device does not have.
     """
+    config = settle_recompute(config, device)
     shape, vocab_source = planned_shape(config)
     room = room_bytes(device)
     site, step = settle(config, shape, first_site(config, device), room)
@@ -252,7 +257,7 @@ def make_plan(
         memory=memory,
         tokens=count_tokens(n_parameters, config.n_tokens),
         time=expected_time(config, work.model, device, step, rates),
-        disk=_disk(config, step.trace),
+        disk=_disk(config, step),
         inference=inference_memory(shape),
         timeline=timeline_of(step),
         largest_micro_batch=(find_largest(config, shape, site, room) or 0) if max_batch else None,
@@ -287,7 +292,7 @@ def count_work(config: RunConfig, shape: ModelConfig, site: Site, device: Device
         batch=batch,
         seq=seq,
         attention=site.attention,
-        recompute=config.training.recompute,
+        recompute=settled_recompute(config),
         every=config.training.recompute_every,
         causal=True,
         masked=config.training.cut == "packed",
@@ -330,6 +335,8 @@ def _place(config: RunConfig, site: Site, device: Device | None, n_portions: int
         micro_batch=site.micro_batch,
         n_portions=n_portions,
         n_lanes=site.n_lanes,
+        recompute=config.training.recompute,
+        recompute_every=config.training.recompute_every,
     )
 
 
@@ -368,16 +375,10 @@ def _reserved(trace: Trace, device: Device) -> int:
     return reserved_by(trace, workspaces=workspaces).reserved_bytes
 
 
-def _disk(config: RunConfig, trace: Trace) -> Disk:
+def _disk(config: RunConfig, step: StepTrace) -> Disk:
     """Of what a step keeps to the next, which is what a checkpoint saves."""
-    before = {"weights": 0, "optimizer": 0, "average": 0}
-    for held in trace.storages:
-        if held.phase == "before" and held.kind in before:
-            before[held.kind] += held.n_bytes
     keep = Keep(last=config.checkpoints.keep, best=config.checkpoints.keep_best)
     return Disk(
-        checkpoint_bytes=checkpoint_bytes(
-            before["weights"], before["optimizer"], before["average"]
-        ),
+        checkpoint_bytes=checkpoint_bytes(step.saved_bytes, 0),
         n_kept=keep.n_checkpoints,
     )

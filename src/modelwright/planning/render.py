@@ -38,11 +38,18 @@ def render(plan: Plan) -> str:
     place = plan.place
     lanes = f", {place.n_lanes} lanes" if place.n_lanes > 1 else ""
     compiled = "compiled" if place.is_compiled else "not compiled"
+    forgets = {
+        "none": "",
+        "blocks": ", blocks recomputed",
+        "selective": ", blocks partly recomputed",
+    }
+    every = f" (one in {place.recompute_every})" if place.recompute_every > 1 else ""
     lines = [
         headline(plan),
         *_tight(plan.memory),
         f"{place.title}: {place.precision}, {place.attention} attention, {compiled}, "
-        f"{place.n_portions} x {place.micro_batch} sequences a step{lanes}",
+        f"{place.n_portions} x {place.micro_batch} sequences a step{lanes}"
+        f"{forgets[place.recompute]}{every}",
         f"{count(plan.n_parameters)} parameters; {plan.vocab_size:,} tokens in the vocabulary "
         f"({plan.vocab_source})",
         "",

@@ -8,6 +8,7 @@ from modelwright.accounting.memory_rules import Subject, textbook_rules
 from modelwright.model.config import ModelConfig
 from modelwright.planning.step import Site
 from modelwright.runtime.device import Precision
+from modelwright.training.assembly import settled_recompute
 from modelwright.training.config import RunConfig
 
 
@@ -48,7 +49,7 @@ def compared_rules(
         precision=precision,
         attention=site.attention,
         device=site.device,
-        recompute=config.training.recompute,
+        recompute=settled_recompute(config),
         recompute_every=config.training.recompute_every,
     )
     kept = kept_by_blocks(shape, portion)

@@ -9,6 +9,7 @@ from modelwright.accounting.hardware import Device
 from modelwright.accounting.parameters import count_parameters
 from modelwright.model.attention import choose_attention
 from modelwright.model.config import AttentionKind, ModelConfig
+from modelwright.model.fp8 import obstacle_of_gpu
 from modelwright.planning.fit import room_bytes, settle
 from modelwright.planning.step import Site
 from modelwright.runtime.device import Precision, choose_dtype, choose_precision
@@ -17,6 +18,8 @@ from modelwright.training.config import RunConfig
 
 n_batches_on_gpu = 4  # one at work, and what the loader keeps ready
 bf16_since = (8, 0)  # NVIDIA's Ampere; so are tf32, and flash and cuDNN attention
+triton_since = (7, 0)  # NVIDIA's Volta
+cudnn_fastest_since = (9, 0)  # NVIDIA's Hopper: PyTorch's flash attention is of the GPU before it
 widest_head: dict[AttentionKind, int] = {"flash": 256, "cudnn": 128}
 dtypes: dict[Precision, torch.dtype] = {
     "fp32": torch.float32,
@@ -68,7 +71,7 @@ def planned_precision(config: RunConfig, device: Device | None) -> Precision:
 
 
 def planned_attention(config: RunConfig, device: Device | None) -> AttentionKind:
-    """The kind of attention: what `choose_attention` finds there by trying."""
+    """The kind of attention: what a run finds there by trying and timing."""
     if config.training.attention != "auto":
         return config.training.attention
     precision = planned_precision(config, device)
@@ -89,11 +92,11 @@ def planned_attention(config: RunConfig, device: Device | None) -> AttentionKind
     def works(kind: AttentionKind) -> bool:
         return is_short and model.head_width <= widest_head[kind]
 
-    if not masked and works("flash"):
-        return "flash"
     if deterministic:
-        return "math"
-    return "cudnn" if masked and works("cudnn") else "efficient"
+        return "flash" if not masked and works("flash") else "math"
+    if works("cudnn") and (masked or device.capability >= cudnn_fastest_since):
+        return "cudnn"
+    return "flash" if not masked and works("flash") else "efficient"
 
 
 def first_site(config: RunConfig, device: Device | None) -> Site:
@@ -108,6 +111,7 @@ def first_site(config: RunConfig, device: Device | None) -> Site:
             f"training.device is 'cpu', and the plan is for {device.title}; leave it out, or plan "
             "with --on cpu"
         )
+    _require_kernels(config, device)
     wanted = config.training.compile
     is_compiled = device is not None if wanted == "auto" else wanted
     shape, _ = planned_shape(config)
@@ -125,6 +129,26 @@ def first_site(config: RunConfig, device: Device | None) -> Site:
         n_batches=1 if device is None else n_batches_on_gpu,
         capability=None if device is None else device.capability,
     )
+
+
+def _require_kernels(config: RunConfig, device: Device | None) -> None:
+    """Refuse kernels that a config names where they are not to be had."""
+    on = "a processor" if device is None else device.title
+    old = device is None or device.capability < triton_since
+    if config.training.loss_kernel == "triton" and (old or "AMD" in on):
+        raise ValueError(
+            f"training.loss_kernel is 'triton', which is for NVIDIA GPUs from Volta on and not for "
+            f"{on}; use 'torch', or leave it out"
+        )
+    if config.training.fp8:
+        obstacle = (
+            "a processor has no such products" if device is None
+            else obstacle_of_gpu(device.title, device.capability)
+        )  # fmt: skip
+        if obstacle is None and planned_precision(config, device) != "bf16":
+            obstacle = "what is around its products is in bf16: leave training.precision out"
+        if obstacle is not None:
+            raise ValueError(f"training.fp8 is true, but {obstacle}; leave training.fp8 out")
 
 
 def site_for(config: RunConfig, device: Device | None) -> Site:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -14,10 +15,11 @@ from modelwright.accounting.tracing import Trace, Tracer
 from modelwright.data.loader import Batch
 from modelwright.model.config import AttentionKind, ModelConfig
 from modelwright.model.cross_entropy import usual_chunk
+from modelwright.model.fp8 import use_fp8
 from modelwright.model.transformer import Transformer
 from modelwright.planning.compiled import compile_for_trace
-from modelwright.planning.gpu_operations import gpu_scratch, work_as_on_gpu
-from modelwright.training.assembly import set_way_of_working
+from modelwright.planning.gpu_operations import gpu_scratch, turned_in_place, work_as_on_gpu
+from modelwright.training.assembly import set_way_of_working, settled_recompute
 from modelwright.training.averaging import Average
 from modelwright.training.config import RunConfig
 from modelwright.training.lanes import Lanes, LossOf, Portion
@@ -56,12 +58,14 @@ class StepTrace:
         n_portions: how many portions the whole step has, and how many were followed.
         n_followed: see there.
         n_lanes: how many portions each followed one stands for.
+        saved_bytes: of the tensors that a checkpoint keeps.
     """
 
     trace: Trace
     n_portions: int
     n_followed: int
     n_lanes: int = 1
+    saved_bytes: int = 0
 
 
 def trace_step(config: RunConfig, shape: ModelConfig, site: Site) -> StepTrace:
@@ -93,10 +97,13 @@ def trace_step(config: RunConfig, shape: ModelConfig, site: Site) -> StepTrace:
         tracer.hold(optimizer.named_state().values(), "optimizer")
         if average is not None:
             tracer.hold(average.weights.values(), "average")
+        averages = () if average is None else average.weights.values()
+        saved = (*model.parameters(), *optimizer.named_state().values(), *averages)
+        saved_bytes = sum(tensor.nbytes for tensor in saved)
         _hold_batches(tracer, config, batch, site.n_batches)
         modes.enter_context(tracer.watching(model))
         modes.enter_context(_told_apart(model, tracer))
-        training_step(
+        found = training_step(
             model,
             optimizer,
             batch,
@@ -109,9 +116,10 @@ def trace_step(config: RunConfig, shape: ModelConfig, site: Site) -> StepTrace:
         )
         if average is not None:
             with tracer.during("update"):
-                average.update(model)
+                average.update(model, found[2])
         trace = tracer.finish()
-    return StepTrace(trace, n_portions, n_followed, min(site.n_lanes, n_portions))
+    n_lanes = min(site.n_lanes, n_portions)
+    return StepTrace(trace, n_portions, n_followed, n_lanes, saved_bytes)
 
 
 def traced_model(config: RunConfig, shape: ModelConfig, site: Site, tracer: Tracer) -> Transformer:
@@ -123,10 +131,14 @@ def traced_model(config: RunConfig, shape: ModelConfig, site: Site, tracer: Trac
     if site.device == "cuda":
         work_as_on_gpu(model, site.attention, tracer, is_compiled=site.is_compiled)
     if site.is_compiled:
+        if config.training.fp8:
+            use_fp8(model)
         every = config.training.recompute_every
-        compile_for_trace(model, tracer, recompute=config.training.recompute, every=every)
+        compile_for_trace(model, tracer, recompute=settled_recompute(config), every=every)
     else:
-        set_way_of_working(model, config, in_lanes=site.n_lanes > 1)
+        set_way_of_working(model, config, in_lanes=site.n_lanes > 1, is_compiled=False)
+    if config.training.loss_kernel == "triton":
+        model.slope_of = partial(turned_in_place, tracer)
     return model
 
 
@@ -169,12 +181,18 @@ class WatchedOptimizer(Optimizer):
         super().step(0.0)
         self.zero_grad()
 
-    def step(self, learning_rate: float) -> None:
+    def step(
+        self,
+        learning_rate: float | Tensor,
+        *,
+        divisor: Tensor | None = None,
+        void: Tensor | None = None,
+    ) -> None:
         """The optimizer's step."""
         gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
         self.tracer.hold(gradients, "gradients")
         with self.tracer.during("update"):
-            super().step(learning_rate)
+            super().step(learning_rate, divisor=divisor, void=void)
 
 
 class LanesInTurn(Lanes):

@@ -5,6 +5,7 @@ import itertools
 import statistics
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -17,11 +18,14 @@ from modelwright.data.folder import Data, open_data, require_same_settings
 from modelwright.data.loader import Chunks, Cut, Loader
 from modelwright.data.packing import Packed
 from modelwright.data.shards import TokenSequence
-from modelwright.model.attention import choose_attention
+from modelwright.model.attention import choose_attention, working_attention
+from modelwright.model.attention_speed import AttentionShape, fastest_attention
 from modelwright.model.config import AttentionKind, ModelConfig
 from modelwright.model.core_kernels import use_core_kernels
+from modelwright.model.fp8 import fp8_obstacle, use_fp8
+from modelwright.model.gpu_kernels import gpu_surprise_and_slope, suits_gpu_kernel
 from modelwright.model.initialise import initialise
-from modelwright.model.recompute import compile_blocks, recompute
+from modelwright.model.recompute import RecomputeKind, compile_blocks, recompute
 from modelwright.model.transformer import Transformer
 from modelwright.runtime.device import (
     Precision,
@@ -35,6 +39,7 @@ from modelwright.runtime.progress import Listener, nobody
 from modelwright.tokenizer.tokenizer import Tokenizer
 from modelwright.training.attempt import TrainingState, take_step
 from modelwright.training.averaging import Average
+from modelwright.training.capture import RecordedStep
 from modelwright.training.config import RunConfig
 from modelwright.training.fine_tuning import initial_bundle, require_same_tokenizer
 from modelwright.training.lanes import Lanes
@@ -44,7 +49,12 @@ from modelwright.training.precision import make_loss_scale
 # What goes through the model at once if nobody says: on a GPU as much as makes its kernels busy,
 # halved until it fits; on a processor core what stays near it.
 micro_batch_tokens = {"cuda": 65_536, "cpu": 1024}
+# The others take the memory of the whole square, and are slow for it.
+timed_attention: tuple[AttentionKind, ...] = ("flash", "cudnn", "efficient")
 lanes_bytes = 2**30  # the most memory for the gradients of several lanes
+# Operations of a step that ends before the host has asked for all of it: about a tenth of a second
+# of an H100. Longer ones gain nothing from being recorded.
+longest_recorded = 4e13
 
 
 @dataclass(frozen=True)
@@ -78,6 +88,8 @@ def prepare(config: RunConfig, on_progress: Listener = nobody, *, is_new: bool =
     precision = choose_precision(config.training.precision, device)
     set_matmul_precision(precision, device)
     require_same_bits(device, wanted=config.training.deterministic)
+    settled_recompute(config)
+    require_kernels(config, device, precision)
     data = open_or_build(config, on_progress, is_new=is_new)
     if len(data.validation) < 2:
         raise ValueError(
@@ -147,19 +159,38 @@ def make_cut(
 def resolve_attention(
     config: RunConfig, device: torch.device, precision: Precision
 ) -> AttentionKind:
-    """The kind of attention that "auto" comes to, or the one that the config names."""
+    """The kind of attention that "auto" comes to, or the one that the config names.
+
+    On a GPU those that work are timed with the run's shape; on a processor, and where only some
+    kernels give the same bits each time, their order is known.
+    """
     named = config.training.attention
     if named != "auto":
         return named
-    return choose_attention(
-        device,
-        choose_dtype(precision, device),
-        d_head=config.model.head_width,
-        n_tokens=config.model.context,
-        masked=config.training.cut == "packed" or config.model.masked_beyond_causal,
-        dropout=config.model.dropout,
-        deterministic=config.training.deterministic,
+    model, dtype = config.model, choose_dtype(precision, device)
+    masked = config.training.cut == "packed" or model.masked_beyond_causal
+    asked: dict[str, Any] = {
+        "d_head": model.head_width,
+        "n_tokens": model.context,
+        "masked": masked,
+        "dropout": model.dropout,
+        "deterministic": config.training.deterministic,
+    }
+    if device.type == "cpu" or config.training.deterministic:
+        return choose_attention(device, dtype, **asked)
+    shape = AttentionShape(
+        n_sequences=first_micro_batch(config, device, 1),
+        n_heads=model.n_heads,
+        n_kv_heads=model.key_heads,
+        n_tokens=model.context,
+        d_head=model.head_width,
+        dtype=dtype,
+        masked=masked,
+        dropout=model.dropout,
     )
+    works = set(working_attention(device, dtype, **asked))
+    fused: list[AttentionKind] = [kind for kind in timed_attention if kind in works]
+    return fastest_attention(tuple(fused), shape, device) if fused else "math"
 
 
 def make_model(
@@ -188,19 +219,67 @@ def make_model(
     if is_new:
         set_initial_weights(model, config, tokenizer)
     model.to(device)
-    set_way_of_working(model, config, in_lanes=in_lanes and not is_compiled)
-    if is_compiled:
-        compile_blocks(model)
+    set_way_of_working(model, config, in_lanes=in_lanes, is_compiled=is_compiled)
     return model
 
 
-def set_way_of_working(model: Transformer, config: RunConfig, *, in_lanes: bool) -> None:
-    """Let a model compute as the config says, in place; what it computes stays the same."""
-    recompute(model, config.training.recompute, every=config.training.recompute_every)
+def set_way_of_working(
+    model: Transformer, config: RunConfig, *, in_lanes: bool, is_compiled: bool
+) -> None:
+    """Let a model compute as the config says, in place; what it computes stays the same.
+
+    Only fp8 rounds otherwise.
+
+    Raises:
+        ValueError: if the config asks for what a model of this shape cannot do.
+    """
+    recompute(model, settled_recompute(config), every=config.training.recompute_every)
     if config.training.loss_chunk != "auto":
         model.loss_chunk = config.training.loss_chunk
-    if in_lanes and _native.SIMD != "portable":  # without vectors PyTorch's own are faster
+    if config.training.fp8:
+        use_fp8(model)
+    if config.training.loss_kernel == "triton":
+        model.slope_of = gpu_surprise_and_slope
+    # Without vectors PyTorch's own are faster.
+    if in_lanes and not is_compiled and _native.SIMD != "portable":
         use_core_kernels(model)
+    if is_compiled:
+        compile_blocks(model)
+
+
+def settled_recompute(config: RunConfig) -> RecomputeKind:
+    """What blocks forget.
+
+    Raises:
+        ValueError: if that was left to a plan, and none was made.
+    """
+    kind = config.training.recompute
+    if kind == "auto":
+        raise ValueError(
+            "training.recompute is 'auto', which the plan turns into one of the others: "
+            "`modelwright train` does so; in Python, train settle_here(config) of "
+            "modelwright.planning.foresight"
+        )
+    return kind
+
+
+def require_kernels(config: RunConfig, device: torch.device, precision: Precision) -> None:
+    """Refuse kernels that a config names where they are not to be had.
+
+    Raises:
+        ValueError: saying why.
+    """
+    if config.training.loss_kernel == "triton" and not suits_gpu_kernel(device):
+        raise ValueError(
+            "training.loss_kernel is 'triton', but that needs an NVIDIA GPU and the package "
+            f"triton, and the device is {device.type!r}; use 'torch', or leave it out"
+        )
+    if config.training.fp8:
+        obstacle = fp8_obstacle(device)
+        if obstacle is None and precision != "bf16":
+            obstacle = f"what is around its products is in bf16, and training.precision {precision}"
+        if obstacle is not None:
+            raise ValueError(f"training.fp8 is true, but {obstacle}; leave training.fp8 out")
 
 
 def set_initial_weights(model: Transformer, config: RunConfig, tokenizer: Tokenizer) -> None:
@@ -236,14 +315,43 @@ def fresh_state(prepared: Prepared) -> TrainingState:
     """The state of a run before its first step."""
     config, model = prepared.config, prepared.model
     decay = config.training.average_decay
+    optimizer = make_optimizer(model, config.optimizer)
+    is_recorded = records_step(config, prepared.device.type, model.config)
     return TrainingState(
         model,
-        make_optimizer(model, config.optimizer),
+        optimizer,
         make_loss_scale(model.dtype),
         first_micro_batch(config, prepared.device, prepared.n_lanes),
         Average(model, decay) if decay else None,
         Lanes(prepared.n_lanes),
+        # A loss scale is only known when the step before is.
+        looks_ahead=prepared.device.type == "cuda" and model.dtype != torch.float16,
+        recorded=RecordedStep(model, optimizer) if is_recorded else None,
     )
+
+
+def records_step(config: RunConfig, device_type: str, shape: ModelConfig) -> bool:
+    """Whether steps are repeated as a CUDA graph.
+
+    Raises:
+        ValueError: if it is asked for where it cannot be.
+    """
+    wanted = config.training.cuda_graph
+    obstacle = (
+        "only an NVIDIA GPU has them" if device_type != "cuda"
+        else "model.dropout draws anew at each step" if config.model.dropout
+        else None
+    )  # fmt: skip
+    if obstacle is not None:
+        if wanted is True:
+            raise ValueError(
+                f"training.cuda_graph is true, but {obstacle}; use false, or leave it out"
+            )
+        return False
+    if wanted != "auto":
+        return wanted
+    flops = 6 * count_parameters(shape).total * config.training.batch_tokens
+    return flops < longest_recorded
 
 
 def choose_lanes(

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 
@@ -22,13 +23,15 @@ class Average:
         self.weights = {name: p.detach().clone() for name, p in model.named_parameters()}
 
     @torch.no_grad()
-    def update(self, model: nn.Module) -> None:
-        """Move the average towards the weights a step has just made."""
-        averages: list[Tensor] = list(self.weights.values())
-        weights: list[Tensor] = list(model.parameters())
-        torch._foreach_lerp_(  # pyright: ignore[reportPrivateImportUsage]
-            averages, weights, 1 - self.decay
-        )
+    def update(self, model: nn.Module, taken: Float[Tensor, ""]) -> None:
+        """Move the average towards the weights a step has just made.
+
+        Args:
+            taken: 1 if the step was taken, and 0 if not, on the device: then nothing moves.
+        """
+        amount = taken.float() * (1 - self.decay)
+        for average, weight in zip(self.weights.values(), model.parameters(), strict=True):
+            average.lerp_(weight, amount.to(average.dtype))
 
     def load(self, weights: Mapping[str, Tensor]) -> None:
         """Go on with the average of a checkpoint."""

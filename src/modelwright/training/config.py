@@ -43,14 +43,24 @@ class TrainingConfig:
     compile: bool | Literal["auto"] = "auto"
     """Whether torch.compile makes programs of the blocks; auto does on a GPU. On a CPU it takes
     half a minute and a C++ compiler."""
-    recompute: Literal["none", "blocks", "selective"] = "none"
+    cuda_graph: bool | Literal["auto"] = False
+    """Whether a GPU repeats a recording of the whole step instead of being asked for each kernel;
+    auto does where a step is too short for the host to keep ahead of it. Not with dropout."""
+    recompute: Literal["none", "blocks", "selective", "auto"] = "none"
     """What is forgotten on the way forward and computed again on the way back, to save memory:
-    nothing, all inside a block, or all but matrix products and attention."""
+    nothing, all inside a block, or all but matrix products and attention. auto lets the plan find
+    the fewest blocks with which a step fits."""
     recompute_every: int = 1
     """Of how many blocks one forgets."""
     loss_chunk: int | Literal["auto"] = "auto"
     """Positions whose logits exist at the same time; fewer take less memory. auto takes 512 MiB of
     them in fp32 on a GPU and 8 MiB on a CPU."""
+    loss_kernel: Literal["torch", "triton"] = "torch"
+    """Who computes the loss of logits and its slope: PyTorch's operations, compiled where the
+    blocks are, or one kernel written in Triton for NVIDIA GPUs, which reads them once."""
+    fp8: bool = False
+    """Whether the products in the blocks are in eight bits, on GPUs that have them: a few percent
+    for large models, paid with a coarser gradient."""
     deterministic: bool = False
     """Whether a GPU uses only kernels that give the same bits each time; a CPU always does."""
     average_decay: float = 0.0
@@ -63,10 +73,11 @@ class TrainingConfig:
         for name in ("n_steps", "batch_tokens", "recompute_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"training.{name} is {getattr(self, name)}; the least is 1")
-        if self.recompute_every > 1 and self.recompute == "none":
+        if self.recompute_every > 1 and self.recompute in ("none", "auto"):
+            why = "no block forgets" if self.recompute == "none" else "the plan says how many do"
             raise ValueError(
                 f"training.recompute_every is {self.recompute_every}, but training.recompute is "
-                "'none', so no block forgets; choose 'blocks' or 'selective', or leave it out"
+                f"{self.recompute!r}, so {why}; choose 'blocks' or 'selective', or leave it out"
             )
         if self.micro_batch != "auto" and self.micro_batch < 1:
             raise ValueError(

@@ -70,9 +70,17 @@ def run_loop(
     if state.step == 0 and config.policies.may_rewind:
         save(state)
     while state.step < n_steps:
-        _end_if_asked(stop, state, save)
+        if state.ahead is None:
+            _end_if_asked(stop, state, save)
+        is_alone = any(_is_due(action, state.step + 1, n_steps) for action in (*actions, save))
         try:
-            metrics, action = take_step(state, config, loader, is_stopped=lambda: stop.requested)
+            metrics, action = take_step(
+                state,
+                config,
+                loader,
+                is_stopped=lambda: stop.requested,
+                is_followed=not (is_alone or stop.requested),
+            )
         except StoppedWaiting:
             continue
         if action == "stop":
@@ -126,9 +134,14 @@ def _results(actions: Sequence[Action], state: TrainingState, n_steps: int) -> d
     """What the actions whose turn it is have to say."""
     found: dict[str, Any] = {}
     for action in actions:
-        if state.step % action.every_steps == 0 or state.step == n_steps:
+        if _is_due(action, state.step, n_steps):
             found |= action(state)
     return found
+
+
+def _is_due(action: Action, step: int, n_steps: int) -> bool:
+    """Whether it is an action's turn after so many steps."""
+    return step % action.every_steps == 0 or step == n_steps
 
 
 def _note(state: TrainingState, metrics: dict[str, Any]) -> str:

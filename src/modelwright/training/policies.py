@@ -23,7 +23,8 @@ class PoliciesConfig:
     spike_factor: float = 2.0
     """How many times the median of the last losses makes a spike."""
     spike_window: int = 50
-    """How many losses the median is of; fewer than a fifth of them make no spike."""
+    """How many losses the median is of; fewer than a fifth of them make no spike. The newest is not
+    among them: a GPU has begun the next step before it is known."""
     most_rewinds: int = 5
     """How often a run goes back before it stops instead."""
 

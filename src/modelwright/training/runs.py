@@ -121,6 +121,7 @@ def resume(
         loaded = load_settings(RunConfig, recipe or run_folder / config_file, overrides)
         config = loaded.config if recipe is None else with_initial_model(loaded)
         before = config_of(run_folder, checkpoint)
+        config = forgetting_as(before, config)
         changes = differences(before, config)
         require_same_run(run_folder, changes)
         for change in changes:
@@ -139,6 +140,16 @@ def resume(
             note_changes(run_folder, state.step, changes)
         on_ready(prepared)
         _run(prepared, state, run_folder, on_progress, on_sample)
+
+
+def forgetting_as(before: RunConfig, config: RunConfig) -> RunConfig:
+    """A config that leaves to a plan what blocks forget, as the run was settled when it began."""
+    if config.training.recompute != "auto":
+        return config
+    was = before.training
+    changes = {"recompute": was.recompute, "recompute_every": was.recompute_every}
+    training = dataclasses.replace(config.training, **changes)  # type: ignore[arg-type]
+    return dataclasses.replace(config, training=training)
 
 
 def require_new_run(run_folder: Path) -> None:
@@ -206,6 +217,7 @@ def restore(state: TrainingState, checkpoint: Path, prepared: Prepared) -> None:
             f"{prepared.data.folder} is {fingerprint[:16]}; point data.folder at the data of that "
             "run, or begin a new run with training.init_from"
         )
+    state.give_up_what_is_ahead()
     load_weights(state.model, checkpoint)
     state.optimizer.load_named_state(load_optimizer_tensors(checkpoint))
     if state.average is not None:

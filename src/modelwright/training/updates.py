@@ -1,4 +1,4 @@
-"""How gradients become updates: PyTorch's optimizers over parameters that keep their names."""
+"""How gradients become updates: one optimizer a rule, over parameters that keep their names."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,7 +6,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from modelwright.training.fused import FusedAdamW, FusedOptimizer, FusedSgd
+from modelwright.training.muon import Muon
 from modelwright.training.optimizers import OptimizerConfig, UpdateRule
+
+Part = FusedOptimizer | Muon
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,7 @@ def _rule(kind: UpdateRule, name: str, parameter: Tensor) -> UpdateRule:
 
 
 class Optimizer:
-    """One of PyTorch's optimizers for each update rule that a model's parameters need.
+    """An optimizer for each update rule that a model's parameters need.
 
     - adamw keeps running means of the gradient and of its square, and moves by their ratio.
       Source: Loshchilov & Hutter 2019, "Decoupled Weight Decay Regularization", algorithm 2.
@@ -69,21 +73,35 @@ class Optimizer:
         by_rule: dict[UpdateRule, list[ParameterGroup]] = {}
         for group in self._groups:
             by_rule.setdefault(group.rule, []).append(group)
-        self._part_of: dict[str, torch.optim.Optimizer] = {}
+        self._part_of: dict[str, Part] = {}
         for rule, groups in by_rule.items():
             part = _make_part(rule, [self._for_torch(group) for group in groups], config)
             self._part_of |= {name: part for group in groups for name in group.names}
         self.parts = tuple(dict.fromkeys(self._part_of.values()))
+        self.n_loads = 0  # how often the state's tensors were replaced
 
     def groups(self) -> list[ParameterGroup]:
         """Which parameters are changed how."""
         return self._groups
 
-    def step(self, learning_rate: float) -> None:
-        """Change the parameters in place by their gradients."""
+    def step(
+        self,
+        learning_rate: float | Tensor,
+        *,
+        divisor: Tensor | None = None,
+        void: Tensor | None = None,
+    ) -> None:
+        """Change the parameters in place by their gradients, without waiting for the device.
+
+        Args:
+            learning_rate: a tensor is read when the device comes to it.
+            divisor: a number in fp32 by which the gradients are divided.
+            void: a number in fp32; 1 keeps everything as it is, whatever the gradients are.
+        """
         for part in self.parts:
             for group in part.param_groups:
                 group["lr"] = learning_rate
+            part.grad_scale, part.found_inf = divisor, void
             part.step()
 
     def zero_grad(self) -> None:
@@ -121,6 +139,7 @@ class Optimizer:
         }
         if tensors:
             _check_fit(tensors, expected)
+        self.n_loads += 1
         for part in self.parts:
             part.state.clear()
         for key, tensor in tensors.items():
@@ -135,31 +154,23 @@ class Optimizer:
         return {"params": parameters, "weight_decay": group.weight_decay}
 
 
-def _make_part(
-    rule: UpdateRule, groups: list[dict[str, object]], config: OptimizerConfig
-) -> torch.optim.Optimizer:
+def _make_part(rule: UpdateRule, groups: list[dict[str, object]], config: OptimizerConfig) -> Part:
     match rule:
         case "adamw":
             betas = (config.beta1, config.beta2)
-            return torch.optim.AdamW(groups, lr=0.0, betas=betas, eps=config.epsilon, fused=True)
+            return FusedAdamW(groups, betas=betas, epsilon=config.epsilon)
         case "sgd":
-            return torch.optim.SGD(groups, lr=0.0, momentum=config.momentum, fused=True)
+            return FusedSgd(groups, momentum=config.momentum)
         case "muon":
-            return torch.optim.Muon(
-                groups,
-                lr=0.0,
-                momentum=config.momentum,
-                nesterov=True,
-                adjust_lr_fn="match_rms_adamw",
-            )
+            return Muon(groups, lr=0.0, momentum=config.momentum, nesterov=True)
 
 
-def _state_shapes(part: torch.optim.Optimizer, parameter: Tensor) -> dict[str, torch.Size]:
+def _state_shapes(part: Part, parameter: Tensor) -> dict[str, torch.Size]:
     """What a part keeps about a parameter once it has stepped."""
-    if isinstance(part, torch.optim.AdamW):
+    if isinstance(part, FusedAdamW):
         return {"step": torch.Size(), "exp_avg": parameter.shape, "exp_avg_sq": parameter.shape}
-    if isinstance(part, torch.optim.SGD) and part.defaults["momentum"] == 0:
-        return {}
+    if isinstance(part, FusedOptimizer):
+        return dict.fromkeys(part.kinds, parameter.shape)
     return {"momentum_buffer": parameter.shape}
 
 

@@ -70,10 +70,12 @@ def test_the_way_of_the_device_gives_the_batch_of_the_cpu(dtype: type, which: in
     assert rows.tokens.element_size() == np.dtype(dtype).itemsize
     batches = [
         batch_on_cpu(rows, samples),
-        batch_on_device(rows, samples, all_count=rows.all_count()),
+        batch_on_device(rows, samples, all_count=rows.all_count(), n_targets=rows.n_targets()),
     ]
     for ours, theirs in zip(batches[0].tensors(), batches[1].tensors(), strict=True):
         assert torch.equal(ours, theirs)
+    for batch in batches:
+        assert batch.n_targets == batch.count_targets() == (batch.targets != not_a_target).sum()
     assert batches[0].inputs.max() >= 32_768
     assert (batches[0].targets == not_a_target).any()
 
@@ -85,7 +87,7 @@ def test_where_all_targets_count_the_device_is_told_so():
         cut.fill(full, rows)
         expected = bool((cut.batch(full).targets != not_a_target).all())
         assert rows.all_count() == expected
-        made = batch_on_device(rows, full, all_count=rows.all_count())
+        made = batch_on_device(rows, full, all_count=rows.all_count(), n_targets=rows.n_targets())
         assert torch.equal(made.targets, cut.batch(full).targets)
     chunks = cuts()[0]
     rows = chunks.rows(len(chunks))

@@ -44,7 +44,7 @@ def test_each_rule_is_compared_with_what_it_is_about():
     run = config()
     shape = run.model
     rules = rules_of(run)
-    work = Workload(batch=4, seq=64, precision="bf16", attention="flash", device="cuda")
+    work = Workload(batch=4, seq=64, precision="bf16", attention="cudnn", device="cuda")
     assert rules["16 bytes a parameter"].traced_bytes == peak_bytes
     assert rules["2 x model"].traced_bytes == weight_bytes(shape, "fp32") + kv_cache_bytes(
         shape, batch=1, seq=64, bytes_per_number=4

@@ -18,7 +18,7 @@ def config(*overrides: str) -> RunConfig:
 @pytest.mark.parametrize(
     ("key", "settings", "dtype", "attention"),
     [
-        ("h100", (), torch.bfloat16, "flash"),
+        ("h100", (), torch.bfloat16, "cudnn"),
         ("t4", (), torch.float16, "efficient"),
         ("h100", ("training.precision=tf32",), torch.float32, "efficient"),
         ("h100", ("training.cut=packed",), torch.bfloat16, "cudnn"),
@@ -77,3 +77,24 @@ def test_portions_are_halved_until_they_fit():
     assert site_for(wide, card).micro_batch in (8, 16, 32)
     given = dataclasses.replace(wide, training=dataclasses.replace(wide.training, micro_batch=64))
     assert site_for(given, card).micro_batch == 64
+
+
+@pytest.mark.parametrize(
+    ("key", "change", "message"),
+    [
+        ("t4", "training.fp8=true", "training.fp8 is true, but NVIDIA T4 is too old"),
+        (None, "training.fp8=true", "but a processor has no such products"),
+        ("mi300x", "training.loss_kernel=triton", "not for AMD Instinct MI300X"),
+        (None, "training.loss_kernel=triton", "not for a processor"),
+    ],
+)
+def test_kernels_that_a_device_lacks_are_refused(key: str | None, change: str, message: str):
+    with pytest.raises(ValueError, match=message):
+        first_site(config(change), None if key is None else device_named(key))
+
+
+def test_fp8_is_planned_with_bf16_around_it():
+    h100 = device_named("h100")
+    assert first_site(config("training.fp8=true"), h100).dtype == torch.bfloat16
+    with pytest.raises(ValueError, match="is in bf16: leave training.precision out"):
+        first_site(config("training.fp8=true", "training.precision=fp16"), h100)

@@ -1,5 +1,7 @@
 """What the trace of a step says of it: phases, kinds, modules, work, and what adds to the peak."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -159,3 +161,35 @@ def test_a_chunk_of_the_loss_is_of_the_size_that_is_set():
 
     assert logits("64") == 64 * 1024 * 4
     assert logits("8") < logits("64")
+
+
+on_gpu: dict[str, Any] = {"device": "cuda", "dtype": torch.bfloat16, "attention": "flash"}
+
+
+@pytest.mark.parametrize("is_compiled", [False, True])
+def test_the_loss_kernel_writes_in_the_place_of_the_logits(is_compiled: bool):
+    usual, ours = (
+        traced(*changes, **on_gpu, is_compiled=is_compiled, n_sequences=2)[1]
+        for changes in ((), ("training.loss_kernel=triton",))
+    )
+    assert [one.name for one in ours.operations].count("turn_into_slope") == 1
+    assert "turn_into_slope" not in names(usual)
+
+    def at_loss(trace: Trace) -> int:
+        held = np.sum(list(trace.timeline().values()), axis=0)
+        return max(held[n] for n, one in enumerate(trace.operations) if one.phase == "loss")
+
+    n_logits = 2 * 32 * 1024
+    assert at_loss(usual) - at_loss(ours) >= 2 * n_logits
+
+
+@pytest.mark.parametrize("is_compiled", [False, True])
+def test_products_in_fp8_are_followed(is_compiled: bool):
+    plain, eight = (
+        traced(*changes, **on_gpu, is_compiled=is_compiled, n_sequences=2)[1]
+        for changes in ((), ("training.fp8=true",))
+    )
+    products = [one for one in eight.operations if one.name == "_scaled_mm"]
+    assert len(products) == 3 * 5 * 3  # forward and twice back, five layers, three blocks
+    flops = [sum(one.n_flops for one in trace.operations) for trace in (plain, eight)]
+    assert flops[0] == flops[1]

@@ -9,6 +9,9 @@ import small
 from modelwright.data.loader import Chunks
 from modelwright.data.packing import Packed
 from modelwright.model.config import AttentionKind
+from modelwright.model.fp8 import fp8_product
+from modelwright.model.gpu_kernels import gpu_surprise_and_slope
+from modelwright.model.linear import Linear, plain_product
 from modelwright.training import assembly
 from modelwright.training.assembly import (
     Prepared,
@@ -19,7 +22,10 @@ from modelwright.training.assembly import (
     measure_step_seconds,
     model_config,
     prepare,
+    records_step,
+    require_kernels,
     resolve_attention,
+    set_way_of_working,
 )
 from modelwright.training.precision import NoLossScale
 
@@ -200,3 +206,96 @@ def test_lanes_that_cannot_be_are_refused(
     config = small.run_config(tmp_path, "training.lanes=2", change)
     with pytest.raises(ValueError, match=rf"training\.lanes is 2, but {reason}"):
         choose_lanes(config, torch.device(device), n_parameters=1000, is_compiled=compiled)
+
+
+@pytest.mark.parametrize(
+    ("changes", "device", "expected"),
+    [
+        (["training.cuda_graph=auto"], "cuda", True),
+        (["training.cuda_graph=auto", "training.batch_tokens=1600000000"], "cuda", False),
+        (["training.cuda_graph=true", "training.batch_tokens=1600000000"], "cuda", True),
+        (["training.cuda_graph=false"], "cuda", False),
+        (["training.cuda_graph=auto", "model.dropout=0.1"], "cuda", False),
+        (["training.cuda_graph=auto"], "cpu", False),
+        ([], "cuda", False),
+    ],
+    ids=str,
+)
+def test_short_steps_are_recorded_where_that_is_possible(
+    tmp_path: Path, changes: list[str], device: str, expected: bool
+):
+    config = small.run_config(tmp_path, "model.vocab_size=300", *changes)
+    assert records_step(config, device, config.model) is expected
+
+
+@pytest.mark.parametrize(
+    ("change", "device", "why"),
+    [("model.dropout=0", "cpu", "only an NVIDIA GPU"), ("model.dropout=0.1", "cuda", "draws anew")],
+)
+def test_recording_is_refused_where_it_is_not_possible(
+    tmp_path: Path, change: str, device: str, why: str
+):
+    config = small.run_config(tmp_path, "model.vocab_size=300", "training.cuda_graph=true", change)
+    with pytest.raises(ValueError, match=f"training.cuda_graph is true, but .*{why}"):
+        records_step(config, device, config.model)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("training.loss_kernel=triton", "training.loss_kernel is 'triton', but .* device is 'cpu'"),
+        ("training.fp8=true", "training.fp8 is true, but the device is 'cpu'"),
+        ("training.recompute=auto", "training.recompute is 'auto', which the plan"),
+    ],
+)
+def test_what_is_not_to_be_had_here_is_refused_before_anything_is_built(
+    tmp_path: Path, change: str, message: str
+):
+    with pytest.raises(ValueError, match=message):
+        prepare(small.run_config(tmp_path, change))
+    assert not (tmp_path / "data").exists()
+
+
+def test_fp8_wants_bf16_around_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(assembly, "fp8_obstacle", lambda _: None)
+    config = small.run_config(tmp_path, "training.fp8=true")
+    require_kernels(config, cpu, "bf16")
+    with pytest.raises(ValueError, match="in bf16, and training.precision fp32"):
+        require_kernels(config, cpu, "fp32")
+
+
+def test_the_kernels_that_a_config_names_reach_the_model(tmp_path: Path):
+    config = small.run_config(tmp_path, "training.fp8=true", "training.loss_kernel=triton")
+    model = small.model(d_model=32, n_heads=2, d_ff=64, dtype=torch.bfloat16)
+    set_way_of_working(model, config, in_lanes=False, is_compiled=False)
+    assert model.slope_of is gpu_surprise_and_slope
+    layers = [one for one in model.blocks.modules() if isinstance(one, Linear)]
+    assert all(layer.multiply is fp8_product for layer in layers)
+    assert model.unembedding.multiply is plain_product
+
+
+def test_on_a_gpu_the_kernels_that_work_are_timed_with_the_runs_shape(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    asked: list[Any] = []
+
+    def fastest(kinds: Any, shape: Any, device: torch.device) -> str:
+        asked.append((kinds, shape))
+        return kinds[-1]
+
+    monkeypatch.setattr(assembly, "fastest_attention", fastest)
+    working = ["efficient", "math", "flash"]
+    monkeypatch.setattr(assembly, "working_attention", lambda *_, **__: iter(working))
+    monkeypatch.setattr(assembly, "choose_attention", lambda *_, **__: "the first")
+    config = small.run_config(tmp_path, "training.precision=fp32", "training.micro_batch=2")
+    cuda = torch.device("cuda")
+    assert resolve_attention(config, cuda, "fp32") == "efficient"
+    ((kinds, shape),) = asked
+    assert kinds == ("flash", "efficient")
+    model = config.model
+    assert (shape.n_sequences, shape.n_heads, shape.n_tokens) == (2, model.n_heads, model.context)
+    working[:] = ["math"]
+    assert resolve_attention(config, cuda, "fp32") == "math"
+    fixed = small.run_config(tmp_path, "training.deterministic=true")
+    assert resolve_attention(fixed, cuda, "fp32") == "the first"
+    assert len(asked) == 1

@@ -58,5 +58,5 @@ def test_forgetting_in_every_second_block_needs_something_to_forget():
 def test_the_chunk_of_the_loss_reaches_the_model(setting: Any, expected: int | None):
     model = small.model()
     config = RunConfig(training=TrainingConfig(loss_chunk=setting))
-    set_way_of_working(model, config, in_lanes=False)
+    set_way_of_working(model, config, in_lanes=False, is_compiled=False)
     assert model.loss_chunk == expected

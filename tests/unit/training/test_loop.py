@@ -13,8 +13,9 @@ from modelwright.data.loader import Batch, StoppedWaiting
 from modelwright.runtime.interrupts import StopRequest
 from modelwright.runtime.progress import nobody
 from modelwright.training import attempt as module
-from modelwright.training import step
+from modelwright.training import loop, step
 from modelwright.training.attempt import TrainingState, take_step
+from modelwright.training.averaging import Average
 from modelwright.training.config import RunConfig
 from modelwright.training.loop import Interrupted, run_loop
 from modelwright.training.optimizers import OptimizerConfig, make_optimizer
@@ -165,7 +166,7 @@ def test_an_update_that_does_not_fit_is_not_tried_again(
 ):
     n_tries = []
 
-    def update(*_: Any) -> None:
+    def update(*_: Any, **__: Any) -> None:
         n_tries.append(1)
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
@@ -179,16 +180,17 @@ def test_an_update_that_does_not_fit_is_not_tried_again(
 
 def broken(monkeypatch: pytest.MonkeyPatch, *, loss: float = 1.0, gradient: float = 1.0) -> None:
     """Multiply the loss, or the gradient alone, of each step."""
-    whole, clip = step.next_token_loss, step.clip_gradient
+    whole, measure = step.next_token_loss, step.measure_gradient
 
-    def clipped(*arguments: Any) -> float:
-        return clip(*arguments) * gradient
+    def measured(*arguments: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        norm, divisor = measure(*arguments)
+        return norm * gradient, divisor
 
     def multiplied(*arguments: Any, **named: Any) -> torch.Tensor:
         return whole(*arguments, **named) * loss
 
     monkeypatch.setattr(step, "next_token_loss", multiplied)
-    monkeypatch.setattr(step, "clip_gradient", clipped)
+    monkeypatch.setattr(step, "measure_gradient", measured)
 
 
 @pytest.mark.parametrize("policy", ["stop", "skip", "rewind"])
@@ -216,7 +218,7 @@ def test_a_spike_is_flagged_and_only_learned_from_where_that_is_the_policy(
 ):
     broken(monkeypatch, loss=10.0)
     state = fresh()
-    state.recent_losses, before = [4.0] * 10, weights(state)
+    state.recent_losses, before = [4.0] * 11, weights(state)
     metrics, action = take(state, small.run_config(tmp_path, f"policies.spike={policy}"))
     assert metrics["event"] == "spike"
     if policy == "rewind":
@@ -227,7 +229,7 @@ def test_a_spike_is_flagged_and_only_learned_from_where_that_is_the_policy(
     assert action == ("take" if policy == "flag" else policy)
     assert torch.equal(weights(state), before) is (policy != "flag")
     assert state.step == (0 if policy == "rewind" else 1)
-    assert len(state.recent_losses) == (11 if policy == "flag" else 10)
+    assert len(state.recent_losses) == (12 if policy == "flag" else 11)
 
 
 @pytest.mark.parametrize(("n_rewinds", "expected"), [(1, "rewind"), (2, "stop")])
@@ -410,3 +412,162 @@ def test_the_loop_says_what_dropout_depends_on(tmp_path: Path, monkeypatch: pyte
     assert len(set(seeds)) == 4
     take(fresh(), small.run_config(tmp_path))
     assert seeds[-1] is None
+
+
+# Looking ahead
+
+
+class Broken:
+    """A loss that is multiplied at some of the batches, told by their first row."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, factors: dict[int, float]) -> None:
+        whole = step.next_token_loss
+        rows = {number: tuple(Batches().batch(number).inputs[0].tolist()) for number in factors}
+        by_row = {rows[number]: factor for number, factor in factors.items()}
+
+        def multiplied(model: Any, inputs: torch.Tensor, *others: Any, **named: Any) -> Any:
+            factor = by_row.get(tuple(inputs[0].tolist()), 1.0)
+            return whole(model, inputs, *others, **named) * factor
+
+        monkeypatch.setattr(step, "next_token_loss", multiplied)
+
+
+def timeless(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Records without what no two runs have in common."""
+    vague = ("seconds", "step_seconds", "data_seconds", "tokens_per_second", "mfu", "memory_bytes")
+    return [{k: v for k, v in record.items() if k not in vague} for record in records]
+
+
+def both_ways(config: RunConfig, *, average: bool = False) -> list[tuple[Any, ...]]:
+    """What a run comes to with one step after the other, and with one started ahead."""
+    found = []
+    for looks_ahead in (False, True):
+        state, seen = fresh(micro_batch=4), Seen()
+        state.looks_ahead = looks_ahead
+        state.average = Average(state.model, 0.5) if average else None
+        error = None
+        try:
+            seen.run(state, config)
+        except FloatingPointError as raised:
+            error = str(raised)
+        kept = [] if state.average is None else [*state.average.weights.values()]
+        tensors = [*state.model.parameters(), *state.optimizer.named_state().values(), *kept]
+        numbers = [tensor.tolist() for tensor in tensors]
+        found.append((error, timeless(seen.records), seen.saved, seen.measured, numbers))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("policies", "factors"),
+    [
+        ([], {}),
+        (["not_finite=stop"], {5: math.nan}),
+        (["not_finite=skip"], {5: math.nan}),
+        (["not_finite=skip"], {4: math.inf, 5: math.nan, 7: math.nan}),
+        (["spike=skip", "spike_window=5"], {6: 20.0, 7: 20.0, 11: 20.0}),
+        (["spike=flag", "spike_window=5"], {6: 20.0}),
+    ],
+    ids=str,
+)
+def test_looking_ahead_changes_no_number(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    policies: list[str],
+    factors: dict[int, float],
+):
+    Broken(monkeypatch, factors)
+    config = small.run_config(
+        tmp_path,
+        "training.n_steps=14",
+        "checkpoints.every_steps=9",
+        "evaluation.every_steps=50",
+        *(f"policies.{policy}" for policy in policies),
+    )
+    one, ahead = both_ways(config, average=True)
+    assert ahead == one
+    events = [record["step"] for record in one[1] if "event" in record]
+    assert events == [number + 1 for number in factors]
+
+
+def test_a_step_ahead_is_given_up_where_the_run_goes_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    Broken(monkeypatch, {3: math.nan})
+    state = fresh(micro_batch=4)
+    state.looks_ahead = True
+    config = small.run_config(tmp_path, "training.n_steps=20", "policies.not_finite=rewind")
+    for expected in (1, 2, 3):
+        take_step(state, config, Batches(), is_followed=True)  # type: ignore[arg-type]
+        assert state.step == expected
+        assert state.ahead is not None
+    before = weights(state)
+    metrics, action = take_step(state, config, Batches(), is_followed=True)  # type: ignore[arg-type]
+    assert (action, metrics["batch"]) == ("rewind", 3)
+    assert state.ahead is None
+    assert torch.equal(weights(state), before)
+    assert state.gate == 0
+
+
+def test_steps_are_started_ahead_except_before_what_reads_the_state(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    seen_ahead: list[tuple[int, bool]] = []
+    whole = loop.take_step
+
+    def watched(state: TrainingState, *arguments: Any, **named: Any) -> Any:
+        found = whole(state, *arguments, **named)
+        seen_ahead.append((state.step, state.ahead is not None))
+        return found
+
+    monkeypatch.setattr(loop, "take_step", watched)
+    state = fresh()
+    state.looks_ahead = True
+    config = small.run_config(
+        tmp_path, "training.n_steps=8", "checkpoints.every_steps=4", "evaluation.every_steps=3"
+    )
+    Seen().run(state, config)
+    assert dict(seen_ahead) == {
+        1: True, 2: True, 3: False, 4: False, 5: True, 6: False, 7: True, 8: False,
+    }  # fmt: skip
+
+
+def undisturbed(tmp_path: Path) -> RunConfig:
+    """A run of nine steps with nothing to do in between."""
+    rare = ("checkpoints.every_steps=50", "evaluation.every_steps=50")
+    return small.run_config(tmp_path, "training.n_steps=9", *rare)
+
+
+def test_the_newest_loss_is_not_yet_part_of_what_makes_a_spike(tmp_path: Path):
+    """It is not known while a step is started ahead, and what comes out must not depend on that."""
+    state = fresh()
+    state.recent_losses = [1.0, 1.0, 1.0, 50.0, 50.0, 50.0]
+    metrics, _ = take(state, small.run_config(tmp_path, "policies.spike_window=5"))
+    assert metrics["event"] == "spike"
+
+
+def test_a_request_to_stop_waits_for_the_step_ahead(tmp_path: Path):
+    state, seen = fresh(), Seen()
+    state.looks_ahead = True
+
+    class Third(Batches):
+        def batch(self, number: int, *, is_stopped: Any = None) -> Batch:
+            if number == 2:
+                seen.stop.signal_number = 15  # while the second step is on its way
+            return super().batch(number)
+
+    with pytest.raises(Interrupted, match="stopped after step 3"):
+        seen.run(state, undisturbed(tmp_path), Third())
+    assert [record["step"] for record in seen.records] == [0, 1, 2, 3]
+    assert seen.saved[-1] == 3
+    assert state.ahead is None
+
+
+def test_the_steps_of_a_run_that_looks_ahead_add_up_to_its_time(tmp_path: Path):
+    state, seen = fresh(), Seen()
+    state.looks_ahead = True
+    began = time.perf_counter()
+    seen.run(state, small.run_config(tmp_path, "training.n_steps=12"), Batches(0.02))
+    taken = time.perf_counter() - began
+    total = sum(record["step_seconds"] for record in seen.records[1:])
+    assert 12 * 0.02 < total <= taken
+    assert seen.records[-1]["seconds"] == pytest.approx(total, abs=1e-2)

@@ -286,7 +286,11 @@ def test_the_groups_say_what_the_parts_do(kind: str):
     model = small.model(bias=True)
     optimizer = make_optimizer(model, config(kind=kind))
     found = [
-        (type(part).__name__.lower(), group["weight_decay"], [id(p) for p in group["params"]])
+        (
+            type(part).__name__.lower().removeprefix("fused"),
+            group["weight_decay"],
+            [id(p) for p in group["params"]],
+        )
         for part in optimizer.parts
         for group in part.param_groups
     ]
