@@ -1,0 +1,246 @@
+"""The parts of a step on one GPU, alone and in several ways, to see which way each is to be done.
+
+    python benchmarks/step_parts_gpu.py [--out FILE] [--only loss slope attention update sums]
+
+Prints a table in Markdown: milliseconds (the median of several), and the bytes or operations that
+the part needs at least over what the GPU can do, as the share of it that is reached.
+"""
+
+import argparse
+import json
+import statistics
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from modelwright.data.loader import not_a_target
+from modelwright.model import gpu_kernels
+from modelwright.model.attention_speed import AttentionShape, attention_seconds
+from modelwright.model.config import AttentionKind, ModelConfig
+from modelwright.model.cross_entropy import ChunkedLoss, surprise_and_slope
+from modelwright.model.gpu_kernels import gpu_surprise_and_slope
+from modelwright.model.transformer import Transformer
+from modelwright.runtime.device import describe_machine
+from modelwright.training.optimizers import OptimizerConfig, make_optimizer
+from modelwright.training.step import measure_gradient
+
+N_ROUNDS = 9
+D_MODEL, N_VOCAB, N_ROWS = 768, 50_257, 50_304
+cuda = torch.device("cuda")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One way to do a part."""
+
+    part: str
+    way: str
+    milliseconds: float
+    n_bytes: float = 0.0
+    n_flops: float = 0.0
+
+    def shares(self, bytes_per_second: float, flops_per_second: float) -> str:
+        """Which part of the time the least bytes and operations would take."""
+        seconds = self.milliseconds / 1000
+        by_bytes, by_flops = self.n_bytes / bytes_per_second, self.n_flops / flops_per_second
+        told = [f"{by_bytes / seconds:.0%} of the bandwidth"] if by_bytes else []
+        return ", ".join(told + ([f"{by_flops / seconds:.0%} of a product"] if by_flops else []))
+
+
+def milliseconds(work: Callable[[], Any]) -> float:
+    """The median time of some work, after two times that are not counted."""
+    found = []
+    for _ in range(N_ROUNDS + 2):
+        began, ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        began.record()
+        work()
+        ended.record()
+        ended.synchronize()
+        found.append(began.elapsed_time(ended))
+    return statistics.median(found[2:])
+
+
+def ceilings() -> tuple[float, float]:
+    """Bytes a second of a large copy, and operations a second of a large product in bf16."""
+    source = torch.randn(2**28, device=cuda)
+    target = torch.empty_like(source)
+    copied = 2 * source.nbytes / milliseconds(lambda: target.copy_(source)) * 1000
+    a, b = (torch.randn(8192, 8192, device=cuda, dtype=torch.bfloat16) for _ in range(2))
+    return copied, 2 * 8192**3 / milliseconds(lambda: a @ b) * 1000
+
+
+def loss_rows(n_tokens: int) -> Iterator[Row]:
+    """The loss of GPT-2 small's last hidden states forward and backward."""
+    hidden = torch.randn(n_tokens, D_MODEL, device=cuda, dtype=torch.bfloat16).requires_grad_()
+    weight = (0.02 * torch.randn(N_ROWS, D_MODEL, device=cuda)).requires_grad_()
+    targets = torch.randint(N_VOCAB, (n_tokens,), device=cuda)
+    ways: dict[str, Any] = {
+        "torch": torch.compile(surprise_and_slope),
+        "triton": gpu_surprise_and_slope,
+    }
+    n_flops = 6 * n_tokens * D_MODEL * N_ROWS
+    for name, slope_of in ways.items():
+        for chunk in (2048, 2668, 4096, 8192, 16_384):
+            torch.cuda.reset_peak_memory_stats()
+
+            def work(slope_of: Any = slope_of, chunk: int = chunk) -> None:
+                scale = 1 / n_tokens
+                loss = ChunkedLoss.apply(hidden, weight, targets, N_VOCAB, scale, slope_of, chunk)
+                torch.autograd.grad(loss, (hidden, weight))
+
+            took = milliseconds(work)
+            peak = torch.cuda.max_memory_allocated() / 2**30
+            yield Row("loss", f"{name}, chunks of {chunk}, {peak:.2f} GiB", took, 0, n_flops)
+
+
+def slope_rows() -> Iterator[Row]:
+    """The slope of logits that are there, by the kernel's numbers."""
+    n_tokens = 8192
+    logits = torch.randn(n_tokens, N_ROWS, device=cuda, dtype=torch.bfloat16)
+    targets = torch.randint(N_VOCAB, (n_tokens,), device=cuda)
+    targets[::7] = not_a_target
+    compiled = torch.compile(surprise_and_slope)
+    took = milliseconds(lambda: compiled(logits, targets, N_VOCAB, 1.0))
+    yield Row("slope", "torch, compiled", took, 2 * logits.nbytes)
+    usual = gpu_kernels.block, gpu_kernels.warps, gpu_kernels.share_of_cache
+    for block, warps in ((2048, 4), (4096, 8), (4096, 16), (8192, 8), (8192, 16), (16_384, 32)):
+        for share in (0.25, 0.5, 1.0, 100.0):
+            gpu_kernels.block, gpu_kernels.warps = block, warps
+            gpu_kernels.share_of_cache = share
+            took = milliseconds(lambda: gpu_surprise_and_slope(logits, targets, N_VOCAB, 1.0))
+            way = f"triton, block {block}, {warps} warps, {share} of the cache"
+            yield Row("slope", way, took, 2 * logits.nbytes)
+    gpu_kernels.block, gpu_kernels.warps, gpu_kernels.share_of_cache = usual
+
+
+def added_products() -> Iterator[Row]:
+    """Ways to add the product of a chunk's slopes and hidden states to a gradient in fp32."""
+    for n_tokens in (2668, 8192):
+        slopes = torch.randn(n_tokens, N_ROWS, device=cuda, dtype=torch.bfloat16)
+        hidden = torch.randn(n_tokens, D_MODEL, device=cuda, dtype=torch.bfloat16)
+        total = torch.zeros(N_ROWS, D_MODEL, device=cuda)
+        n_flops = 2 * n_tokens * D_MODEL * N_ROWS
+
+        def rounded(slopes: Tensor = slopes, hidden: Tensor = hidden, total: Any = total) -> None:
+            total += slopes.T @ hidden
+
+        def wide(slopes: Tensor = slopes, hidden: Tensor = hidden, total: Any = total) -> None:
+            total += torch.mm(slopes.T, hidden, out_dtype=torch.float32)
+
+        def in_place(slopes: Tensor = slopes, hidden: Tensor = hidden, total: Any = total) -> None:
+            torch.ops.aten.addmm.dtype_out(total, slopes.T, hidden, torch.float32, out=total)
+
+        for work in (rounded, wide, in_place):
+            try:
+                took = milliseconds(work)
+            except (RuntimeError, NotImplementedError, AttributeError) as error:
+                print(f"{work.__name__}: {error}")
+                continue
+            yield Row("added product", f"{work.__name__}, {n_tokens} tokens", took, 0, n_flops)
+
+
+def attention_rows() -> Iterator[Row]:
+    """Attention forward and backward, by kind."""
+    kinds: tuple[AttentionKind, ...] = ("flash", "cudnn", "efficient")
+    shapes = [
+        AttentionShape(
+            n_sequences=n,
+            n_heads=heads,
+            n_kv_heads=groups,
+            n_tokens=seq,
+            d_head=d,
+            dtype=torch.bfloat16,
+        )
+        for n, heads, groups, seq, d in (
+            (8, 12, 12, 1024, 64),
+            (64, 12, 12, 1024, 64),
+            (16, 25, 25, 1024, 64),
+            (32, 6, 6, 2048, 128),
+            (8, 32, 8, 2048, 128),
+        )
+    ]
+    for shape in shapes:
+        # Two products forward and five backward, of which half is hidden.
+        pairs = shape.n_sequences * shape.n_heads * shape.n_tokens**2 / 2
+        n_flops = 7 * 2 * pairs * shape.d_head
+        for kind in kinds:
+            took = 1000 * attention_seconds(kind, shape, cuda)
+            yield Row(
+                "attention", f"{kind}, {shape.name(cuda).split(', ', 2)[2]}", took, 0, n_flops
+            )
+
+
+def update_rows() -> Iterator[Row]:
+    """Clipping and the update of GPT-2 small, by rule."""
+    shape = ModelConfig(
+        vocab_size=N_ROWS, context=1024, d_model=768, n_layers=12, n_heads=12, bias=True
+    )
+    model = Transformer(shape, dtype=torch.bfloat16).to(cuda)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.normal_(0, 0.02)
+    n_parameters = sum(p.numel() for p in model.parameters())
+    for kind in ("adamw", "sgd", "muon"):
+        optimizer = make_optimizer(model, OptimizerConfig(kind=kind))
+        for parameter in model.parameters():
+            parameter.grad = torch.randn_like(parameter)
+
+        def work(optimizer: Any = optimizer) -> None:
+            _, divisor = measure_gradient(model, 1.0, 1.0)
+            optimizer.step(1e-4, divisor=divisor, void=torch.zeros_like(divisor))
+
+        # The norm reads the gradient; AdamW reads four numbers and writes three and a gradient.
+        n_bytes = (4 + 32) * n_parameters if kind == "adamw" else 0
+        yield Row("update", kind, milliseconds(work), n_bytes)
+
+
+def sum_rows() -> Iterator[Row]:
+    """The gradient of a bias: slopes summed over tokens."""
+    slopes = torch.randn(65_536, 3072, device=cuda, dtype=torch.bfloat16)
+    ones = torch.ones(1, len(slopes), device=cuda, dtype=torch.bfloat16)
+    compiled = torch.compile(lambda x: x.sum(0))
+    ways: dict[str, Callable[[], Any]] = {
+        "sum": lambda: slopes.sum(0),
+        "sum in fp32": lambda: slopes.sum(0, dtype=torch.float32),
+        "sum, compiled": lambda: compiled(slopes),
+        "product with ones": lambda: ones @ slopes,
+    }
+    for name, work in ways.items():
+        yield Row("bias", name, milliseconds(work), slopes.nbytes)
+
+
+parts: dict[str, Callable[[], Iterator[Row]]] = {
+    "slope": slope_rows,
+    "loss": lambda: loss_rows(65_536),
+    "product": added_products,
+    "attention": attention_rows,
+    "update": update_rows,
+    "sums": sum_rows,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--only", nargs="*", choices=list(parts), default=list(parts))
+    arguments = parser.parse_args()
+    machine = describe_machine(cuda)
+    bandwidth, product = ceilings()
+    print(f"{machine}: {bandwidth / 1e12:.2f} TB/s, {product / 1e12:.0f} TFLOP/s", flush=True)
+    print("\n| part | way | ms | of what is there |\n| --- | --- | --- | --- |")
+    for name in arguments.only:
+        for row in parts[name]():
+            told = row.shares(bandwidth, product)
+            print(f"| {row.part} | {row.way} | {row.milliseconds:.3f} | {told} |", flush=True)
+            if arguments.out:
+                with arguments.out.open("a") as file:
+                    file.write(json.dumps(vars(row)) + "\n")
+        torch.cuda.empty_cache()
+
+
+if __name__ == "__main__":
+    main()
