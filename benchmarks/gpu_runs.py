@@ -4,7 +4,8 @@ compiler gives.
     python benchmarks/gpu_runs.py RECIPE [--set section.key=value ...] [--steps 12]
 
 Each variant trains some steps of the recipe's own batches in this process. It prints a table in
-Markdown: median step, tokens per second, MFU, most memory, and the loss after the last step.
+Markdown: median step, tokens per second, MFU, most memory, and the mean loss of the last steps, by
+which fast ways and slow ones are seen to learn the same.
 """
 
 import argparse
@@ -22,7 +23,19 @@ from modelwright.training.assembly import fresh_state, make_loader, prepare
 from modelwright.training.attempt import take_step
 from modelwright.training.config import RunConfig
 
+N_LAST = 10  # steps whose mean loss is shown
+
+slow = ["training.compile=false", "training.attention=math", "training.loss_kernel=torch"]
+fast = ["training.loss_kernel=triton", "training.cuda_graph=true"]
 variants = {
+    "bf16, slow": ["training.precision=bf16", *slow],
+    "bf16, fast": ["training.precision=bf16", *fast],
+    "fp32, slow": ["training.precision=fp32", *slow],
+    "fp32, fast": ["training.precision=fp32", *fast],
+    "bf16, triton": ["training.precision=bf16", "training.loss_kernel=triton"],
+    "bf16, graph": ["training.precision=bf16", "training.cuda_graph=true"],
+    "bf16, residual fp32": ["training.precision=bf16", "training.residual=fp32"],
+    "bf16, fp8": ["training.precision=bf16", "training.fp8=true"],
     "bf16, compiled": ["training.precision=bf16", "training.compile=true"],
     "bf16": ["training.precision=bf16", "training.compile=false"],
     "fp16, compiled": ["training.precision=fp16", "training.compile=true"],
@@ -42,16 +55,18 @@ def measure(recipe: Path, overrides: list[str], n_steps: int) -> str:
     torch.cuda.empty_cache()
     prepared = prepare(load_settings(RunConfig, recipe, overrides).config)
     state = fresh_state(prepared)
-    began, steps, memory, loss = time.perf_counter(), [], 0, 0.0
+    began, steps, memory = time.perf_counter(), [], 0
+    losses: list[float] = []
     with make_loader(prepared) as loader:
         for step in range(n_steps):
-            metrics, _ = take_step(state, prepared.config, loader)
+            is_last = step == n_steps - 1
+            metrics, _ = take_step(state, prepared.config, loader, is_followed=not is_last)
             if step == 0:
                 first = time.perf_counter() - began
             else:
                 steps.append(metrics["step_seconds"])
                 memory = max(memory, metrics["memory_bytes"])
-            loss = metrics.get("loss", loss)
+            losses += [metrics["loss"]] if "loss" in metrics else []
     torch.use_deterministic_algorithms(False)
     seconds = statistics.median(steps)
     config = prepared.config
@@ -60,7 +75,7 @@ def measure(recipe: Path, overrides: list[str], n_steps: int) -> str:
     return (
         f"{prepared.attention} | {state.micro_batch} | {first:.1f} | {seconds * 1e3:.0f} | "
         f"{config.training.batch_tokens / seconds:,.0f} | {share:.1%} | {memory / 2**30:.1f} | "
-        f"{loss:.4f}"
+        f"{statistics.fmean(losses[-N_LAST:]):.5f}"
     )
 
 

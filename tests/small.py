@@ -35,6 +35,7 @@ def model(
     seed: int = 0,
     attention: AttentionKind = "math",
     dtype: torch.dtype = torch.float32,
+    stream_dtype: torch.dtype | None = None,
     **changes: Any,
 ) -> Transformer:
     """An initialised model with weights large enough that every part of it matters.
@@ -43,7 +44,9 @@ def model(
         dtype: of the matrix products; in fp64 the weights are fp64 too, so that nothing is rounded.
         changes: of the shape. A new model is in training mode, so that a dropout is at work.
     """
-    made = Transformer(model_config(**changes), attention=attention, dtype=dtype)
+    made = Transformer(
+        model_config(**changes), attention=attention, dtype=dtype, stream_dtype=stream_dtype
+    )
     initialise(made, seed=seed)
     with torch.no_grad():
         for name, parameter in made.named_parameters():

@@ -3,6 +3,8 @@
 Run like the other tests on a GPU: `SHAPE_CHECKS=off python -m pytest tests/gpu`.
 """
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -75,7 +77,7 @@ def test_zeros_and_what_is_no_number_are_as_on_a_processor():
             assert d_x.isfinite().all()
 
 
-widths = {"d_model": 64, "n_heads": 4, "n_kv_heads": 2, "d_ff": 48, "context": 32}
+widths: dict[str, Any] = {"d_model": 64, "n_heads": 4, "n_kv_heads": 2, "d_ff": 48, "context": 32}
 
 
 def model_that(multiply: Multiply | None) -> Transformer:

@@ -92,9 +92,9 @@ class PostNormBlock(nn.Module):
 class Transformer(nn.Module):
     """A stack of blocks between a token embedding and its way back to the vocabulary.
 
-    Weights are fp32. Matrix products and the residual stream are in `dtype`; norms, attention
-    weights and the loss accumulate in fp32. A new model holds no values yet:
-    `initialise.initialise` or a checkpoint fills them.
+    Weights are fp32. Matrix products are in `dtype`, and so is the residual stream unless it has a
+    format of its own; norms, attention weights and the loss accumulate in fp32. A new model holds
+    no values yet: `initialise.initialise` or a checkpoint fills them.
     """
 
     def __init__(
@@ -102,10 +102,12 @@ class Transformer(nn.Module):
         config: ModelConfig,
         *,
         dtype: torch.dtype = torch.float32,
+        stream_dtype: torch.dtype | None = None,
         attention: AttentionKind = "math",
     ) -> None:
         """Args:
         dtype: in which the matrix products are done.
+        stream_dtype: in which blocks add to the residual stream; None is that of the products.
         attention: which of several equal ways to compute it.
 
         Raises:
@@ -114,7 +116,8 @@ class Transformer(nn.Module):
         super().__init__()
         self.config = config
         self.dtype = dtype
-        self.embedding = Embedding(config.padded_vocab, config.d_model, dtype=dtype)
+        stream = dtype if stream_dtype is None else stream_dtype
+        self.embedding = Embedding(config.padded_vocab, config.d_model, dtype=stream)
         self.positions = (
             LearnedPositions(config.context, config.d_model)
             if config.positions == "learned"
@@ -167,7 +170,7 @@ class Transformer(nn.Module):
         visible = self.visibility(n_tokens, documents, ids.device)
         for block in self.blocks:
             x = block(x, turns, visible)
-        return self.norm(x)
+        return self.norm(x).to(self.dtype)
 
     def forward(
         self,

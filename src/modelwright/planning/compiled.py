@@ -66,7 +66,8 @@ def compile_for_trace(model: Transformer, tracer: Tracer, *, recompute: str, eve
     shape = replace(model.config, n_layers=1)
     for number, block in enumerate(model.blocks):
         kind = recompute if number % every == 0 else "none"
-        alike = (shape, model.dtype, attention_of(block), multiply_of(block), kind)
+        formats = model.dtype, model.embedding.dtype
+        alike = (shape, formats, attention_of(block), multiply_of(block), kind)
         block.forward = partial(_run_block, block, alike, tracer)
     model.slope_of = partial(_slope, tracer)
 

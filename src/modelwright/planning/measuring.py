@@ -15,7 +15,7 @@ from modelwright.model.config import ModelConfig
 from modelwright.model.loss import next_token_loss
 from modelwright.model.transformer import Transformer
 from modelwright.planning.step import Site, fake_batch
-from modelwright.training.assembly import records_step, set_way_of_working
+from modelwright.training.assembly import records_step, set_way_of_working, stream_dtype
 from modelwright.training.averaging import Average
 from modelwright.training.capture import RecordedStep
 from modelwright.training.config import RunConfig
@@ -54,7 +54,9 @@ class RealStep:
         self.config = config
         self.site = site
         self.device = torch.device(site.device)
-        model = Transformer(shape, dtype=site.dtype, attention=site.attention).to(self.device)
+        model = Transformer(
+            shape, dtype=site.dtype, stream_dtype=stream_dtype(config), attention=site.attention
+        ).to(self.device)
         generator = torch.Generator(self.device).manual_seed(1)
         with torch.no_grad():
             for parameter in model.parameters():

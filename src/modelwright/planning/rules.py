@@ -52,7 +52,8 @@ def compared_rules(
         recompute=settled_recompute(config),
         recompute_every=config.training.recompute_every,
     )
-    kept = kept_by_blocks(shape, portion)
+    is_usual = config.training.residual == "products" and not config.training.fp8
+    kept = kept_by_blocks(shape, portion) if is_usual else None
     truths: dict[Subject, int | None] = {
         "training": peak_bytes,
         "inference": weight_bytes(shape, "fp32")

@@ -19,7 +19,7 @@ from modelwright.model.fp8 import use_fp8
 from modelwright.model.transformer import Transformer
 from modelwright.planning.compiled import compile_for_trace
 from modelwright.planning.gpu_operations import gpu_scratch, turned_in_place, work_as_on_gpu
-from modelwright.training.assembly import set_way_of_working, settled_recompute
+from modelwright.training.assembly import set_way_of_working, settled_recompute, stream_dtype
 from modelwright.training.averaging import Average
 from modelwright.training.config import RunConfig
 from modelwright.training.lanes import Lanes, LossOf, Portion
@@ -124,7 +124,9 @@ def trace_step(config: RunConfig, shape: ModelConfig, site: Site) -> StepTrace:
 
 def traced_model(config: RunConfig, shape: ModelConfig, site: Site, tracer: Tracer) -> Transformer:
     """The run's model without numbers."""
-    model = Transformer(shape, dtype=site.dtype, attention=site.attention)
+    model = Transformer(
+        shape, dtype=site.dtype, stream_dtype=stream_dtype(config), attention=site.attention
+    )
     model.loss_chunk = usual_chunk(site.device, shape.padded_vocab)
     if config.training.loss_chunk != "auto":
         model.loss_chunk = config.training.loss_chunk

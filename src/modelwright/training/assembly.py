@@ -214,6 +214,7 @@ def make_model(
     model = Transformer(
         model_config(config, tokenizer),
         dtype=choose_dtype(config.training.precision, device),
+        stream_dtype=stream_dtype(config),
         attention=attention,
     )
     if is_new:
@@ -221,6 +222,11 @@ def make_model(
     model.to(device)
     set_way_of_working(model, config, in_lanes=in_lanes, is_compiled=is_compiled)
     return model
+
+
+def stream_dtype(config: RunConfig) -> torch.dtype | None:
+    """The residual stream's own number format, if it has one."""
+    return torch.float32 if config.training.residual == "fp32" else None
 
 
 def set_way_of_working(

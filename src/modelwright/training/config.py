@@ -37,6 +37,9 @@ class TrainingConfig:
     precision: PrecisionChoice = "auto"
     """Number format of the matrix products; auto takes bf16 where the hardware has it, else fp16 on
     a GPU. Weights are fp32 in all of them."""
+    residual: Literal["products", "fp32"] = "products"
+    """Number format of the stream that blocks add to: that of the products, or fp32, in which small
+    additions are not rounded away, for twice the memory and traffic between the blocks."""
     attention: Literal["auto"] | AttentionKind = "auto"
     """How attention is computed: as the equation has it, in stripes for processors, or by one of
     PyTorch's kernels; auto takes the fastest that works, and the run's record names it."""

@@ -282,6 +282,40 @@ def padded_and_plain(tie_embeddings: bool) -> tuple[Transformer, Transformer]:
     return larger, smaller
 
 
+@pytest.mark.parametrize("placement", ["pre", "post"])
+def test_the_residual_stream_may_be_wider_than_the_products(placement: str):
+    entering: list[torch.dtype] = []
+    model = small.model(
+        dtype=torch.bfloat16, stream_dtype=torch.float32, n_layers=3, placement=placement
+    )
+    for block in model.blocks:
+        block.register_forward_pre_hook(lambda _, inputs: entering.append(inputs[0].dtype))
+    hidden = model.hidden(small.ids())
+    assert entering == [torch.float32] * 3
+    assert hidden.dtype == model(small.ids()).dtype == torch.bfloat16
+
+
+def test_a_wider_stream_loses_no_small_additions():
+    """A thousandth of what is there is less than half a step of bf16."""
+
+    def after_a_block(stream_dtype: torch.dtype | None) -> torch.Tensor:
+        model = small.model(
+            dtype=torch.bfloat16, stream_dtype=stream_dtype, n_layers=1, norm="none", bias=True
+        )
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.zero_()
+            model.embedding.weight.fill_(1.0)
+            model.get_parameter("blocks.0.mlp.down.bias").fill_(0.001)
+        found: list[torch.Tensor] = []
+        model.blocks[0].register_forward_hook(lambda *told: found.append(told[2]))
+        model.hidden(small.ids())
+        return found[0]
+
+    assert torch.allclose(after_a_block(torch.float32), torch.tensor(1.001), atol=1e-5)
+    assert torch.equal(after_a_block(None), torch.ones_like(after_a_block(None)))
+
+
 @pytest.mark.parametrize("tie_embeddings", [True, False])
 def test_padding_of_the_vocabulary_changes_neither_loss_nor_gradient(tie_embeddings: bool):
     models = padded_and_plain(tie_embeddings)

@@ -193,3 +193,16 @@ def test_products_in_fp8_are_followed(is_compiled: bool):
     assert len(products) == 3 * 5 * 3  # forward and twice back, five layers, three blocks
     flops = [sum(one.n_flops for one in trace.operations) for trace in (plain, eight)]
     assert flops[0] == flops[1]
+
+
+@pytest.mark.parametrize("is_compiled", [False, True])
+def test_a_residual_stream_in_fp32_takes_more_and_is_followed(is_compiled: bool):
+    """What enters a block waits for the way back, in the stream's own format."""
+    changes = ((), ("training.residual=fp32",))
+    usual, wide = (
+        traced(*change, **on_gpu, is_compiled=is_compiled, n_sequences=2)[1] for change in changes
+    )
+    a_stream = 2 * 32 * 32
+    assert wide.peak_bytes - usual.peak_bytes >= 2 * a_stream
+    flops = [sum(one.n_flops for one in trace.operations) for trace in (usual, wide)]
+    assert flops[0] == flops[1]
