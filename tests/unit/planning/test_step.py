@@ -180,7 +180,7 @@ def test_the_loss_kernel_writes_in_the_place_of_the_logits(is_compiled: bool):
         return max(held[n] for n, one in enumerate(trace.operations) if one.phase == "loss")
 
     n_logits = 2 * 32 * 1024
-    assert at_loss(usual) - at_loss(ours) >= 2 * n_logits
+    assert at_loss(usual) - at_loss(ours) > 4 * n_logits  # in fp32 alone
 
 
 @pytest.mark.parametrize("is_compiled", [False, True])
