@@ -95,7 +95,8 @@ def measured_steps(config: RunConfig, site: Site, precision: Precision) -> list[
         step = RealStep(config, config.model, site)
         for _ in range(3):
             last = step.take()
-        return [step.take() for _ in range(max(7, min(30, int(1.5 / last))))]
+        n_rounds, in_a_row = max(7, min(15, int(0.3 / last))), 5
+        return [step.take_many(in_a_row) / in_a_row for _ in range(n_rounds)]
 
 
 def main() -> None:
@@ -126,7 +127,8 @@ def main() -> None:
                 break
             config, site = config_and_site(case, is_compiled=is_compiled)
             try:
-                predicted = step_time(trace_step(config, config.model, site), rates, case[-1])
+                followed = trace_step(config, config.model, site)
+                predicted = step_time(followed, rates, case[-1], looks_ahead=True)
                 seconds = measured_steps(config, site, case[-1])
             except torch.OutOfMemoryError:
                 print("| does not fit:", case, "|")

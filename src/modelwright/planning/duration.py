@@ -8,9 +8,10 @@ import torch
 from modelwright.accounting.hardware import Device, Peak
 from modelwright.accounting.measured_peak import measured_peak
 from modelwright.accounting.rates import Rates
-from modelwright.planning.site import planned_precision
+from modelwright.planning.site import planned_precision, planned_shape
 from modelwright.planning.step import StepTrace
 from modelwright.planning.timing import step_time
+from modelwright.training.assembly import records_step
 from modelwright.training.config import RunConfig
 
 
@@ -88,7 +89,14 @@ def expected_time(
     if rates is None or planned_precision(config, device) not in rates.flops_per_second:
         return _assumed_time(config, flops_per_step, device)
     precision = planned_precision(config, device)
-    told = step_time(followed, rates, precision)
+    on_gpu = device is not None
+    told = step_time(
+        followed,
+        rates,
+        precision,
+        looks_ahead=on_gpu and precision != "fp16",
+        is_recorded=records_step(config, "cuda" if on_gpu else "cpu", planned_shape(config)[0]),
+    )
     peak = Peak(
         flops_per_second=rates.flops_per_second[precision],
         source=f"best {precision} matrix product when it was calibrated",

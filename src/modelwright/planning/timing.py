@@ -39,30 +39,71 @@ class StepTime:
         return self.busy < 0.9 * self.step
 
 
-def step_time(step: StepTrace, rates: Rates, precision: Precision) -> StepTime:
-    """Follow the queue between processor and device through a whole step."""
+def step_time(
+    step: StepTrace,
+    rates: Rates,
+    precision: Precision,
+    *,
+    looks_ahead: bool = False,
+    is_recorded: bool = False,
+) -> StepTime:
+    """Follow the queue between processor and device through a whole step.
+
+    Args:
+        looks_ahead: whether the processor hands out the next step while the device works on this
+            one, so that a step after others is what is timed; else each begins with an idle device.
+        is_recorded: whether the device repeats a recording of the step, all handed out at once.
+    """
     operations = whole_step(step)
     parts: dict[str, float] = {}
-    processor = device = busy = handing_out = 0.0
-    host = rates.host
-    if host is not None:
-        processor = handing_out = host.step
+    seconds_of: list[float] = []
     for operation in operations:
-        if operation.name == wait:
-            processor = max(processor, device)
-            continue
-        if host is not None:
-            cost = _host_seconds(operation, host)
-            processor += cost
-            handing_out += cost
         seconds = _device_seconds(operation, rates, precision)
         if operation.phase in ("forward", "loss", "backward"):
             seconds *= step.n_lanes
-        busy += seconds
-        device = max(device, processor) + seconds
+        seconds_of.append(seconds)
         part = _part(operation)
         parts[part] = parts.get(part, 0.0) + seconds
-    return StepTime(step=max(processor, device), busy=busy, host=handing_out, parts=parts)
+    costs = [0.0] * len(operations)
+    begin = 0.0
+    if (host := rates.host) is not None:
+        begin = host.step
+        if not is_recorded:
+            costs = [_host_seconds(operation, host) for operation in operations]
+    queue = Queue()
+    ended = []
+    for _ in range(n_until_steady if looks_ahead else 1):
+        queue.processor += begin
+        for operation, cost, seconds in zip(operations, costs, seconds_of, strict=True):
+            if operation.name == wait:
+                queue.wait()
+            else:
+                queue.hand_out(cost, seconds)
+        ended.append(max(queue.processor, queue.device))
+        if len(ended) > 1:  # the step before is looked at when this one is handed out
+            queue.processor = max(queue.processor, ended[-2])
+    took = ended[-1] - ended[-2] if looks_ahead else ended[-1]
+    return StepTime(step=took, busy=sum(seconds_of), host=begin + sum(costs), parts=parts)
+
+
+n_until_steady = 6  # steps that look ahead, after which one is as the other
+
+
+@dataclass
+class Queue:
+    """When the processor has handed out all so far, and when the device has done it."""
+
+    processor: float = 0.0
+    device: float = 0.0
+
+    def hand_out(self, cost: float, seconds: float) -> None:
+        """Work that takes the processor `cost` seconds to hand out and the device `seconds`."""
+        self.processor += cost
+        self.device = max(self.device, self.processor) + seconds
+
+    def wait(self) -> None:
+        """The processor waits until the device has nothing left to do."""
+        self.processor = max(self.processor, self.device)
 
 
 def whole_step(step: StepTrace) -> list[Operation]:

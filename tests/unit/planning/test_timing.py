@@ -12,7 +12,7 @@ from modelwright.accounting.tracing import Operation, Trace, program_call, wait
 from modelwright.config.loading import load_settings
 from modelwright.planning.site import dtypes
 from modelwright.planning.step import Site, StepTrace, trace_step
-from modelwright.planning.timing import handed_out, step_time, whole_step
+from modelwright.planning.timing import StepTime, handed_out, step_time, whole_step
 from modelwright.runtime.device import Machine
 from modelwright.training.config import RunConfig
 from traced import run_config, site
@@ -39,9 +39,12 @@ def rates(host: Host | None) -> Rates:
     )
 
 
-def time_of(*operations: Operation, host: Host | None = None, n_portions: int = 1):
+def time_of(
+    *operations: Operation, host: Host | None = None, n_portions: int = 1, **ways: bool
+) -> StepTime:
     trace = Trace(list(operations), [])
-    return step_time(StepTrace(trace, n_portions, min(2, n_portions)), rates(host), "fp32")
+    followed = StepTrace(trace, n_portions, min(2, n_portions))
+    return step_time(followed, rates(host), "fp32", **ways)
 
 
 def test_a_processor_does_one_thing_after_the_other():
@@ -63,6 +66,26 @@ def test_a_gpu_waits_for_a_slow_processor():
     told = time_of(*[operation("a", n_bytes=megabyte) for _ in range(10)], host=host)
     assert told.step == pytest.approx(10, rel=0.01)
     assert told.waits_for_host
+
+
+def test_a_step_that_is_started_ahead_takes_as_long_as_the_slower_of_the_two():
+    work = [operation("a", n_bytes=100 * megabyte) for _ in range(10)]
+    quick = Host(step=0.3, operation=1e-4, program=0.0, tensor=0.0)
+    alone, ahead = (time_of(*work, host=quick, looks_ahead=ahead) for ahead in (False, True))
+    assert alone.step == pytest.approx(alone.busy + 0.3, rel=1e-3)
+    assert ahead.step == pytest.approx(ahead.busy)
+    slow = Host(step=0.0, operation=0.5, program=0.0, tensor=0.0)
+    found = time_of(*work, host=slow, looks_ahead=True)
+    assert found.step == pytest.approx(5.0)
+    assert found.waits_for_host
+
+
+def test_a_recorded_step_is_handed_out_at_once():
+    work = [operation("a", n_bytes=megabyte) for _ in range(10)]
+    slow = Host(step=0.001, operation=0.5, program=0.0, tensor=0.0)
+    found = time_of(*work, host=slow, looks_ahead=True, is_recorded=True)
+    assert found.step == pytest.approx(found.busy)
+    assert found.host == 0.001
 
 
 def test_after_a_number_is_read_the_gpu_has_run_empty():
