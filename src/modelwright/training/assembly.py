@@ -89,6 +89,7 @@ def prepare(config: RunConfig, on_progress: Listener = nobody, *, is_new: bool =
     set_matmul_precision(precision, device)
     require_same_bits(device, wanted=config.training.deterministic)
     settled_recompute(config)
+    may_record_step(config, device.type)
     require_kernels(config, device, precision)
     data = open_or_build(config, on_progress, is_new=is_new)
     if len(data.validation) < 2:
@@ -336,26 +337,32 @@ def fresh_state(prepared: Prepared) -> TrainingState:
     )
 
 
+def may_record_step(config: RunConfig, device_type: str) -> bool:
+    """Whether a step can be a CUDA graph.
+
+    Raises:
+        ValueError: if it has to be and cannot.
+    """
+    obstacle = (
+        "only an NVIDIA GPU has them" if device_type != "cuda"
+        else "model.dropout draws anew at each step" if config.model.dropout
+        else None
+    )  # fmt: skip
+    if obstacle is not None and config.training.cuda_graph is True:
+        raise ValueError(f"training.cuda_graph is true, but {obstacle}; use false, or leave it out")
+    return obstacle is None
+
+
 def records_step(config: RunConfig, device_type: str, shape: ModelConfig) -> bool:
     """Whether steps are repeated as a CUDA graph.
 
     Raises:
         ValueError: if it is asked for where it cannot be.
     """
-    wanted = config.training.cuda_graph
-    obstacle = (
-        "only an NVIDIA GPU has them" if device_type != "cuda"
-        else "model.dropout draws anew at each step" if config.model.dropout
-        else None
-    )  # fmt: skip
-    if obstacle is not None:
-        if wanted is True:
-            raise ValueError(
-                f"training.cuda_graph is true, but {obstacle}; use false, or leave it out"
-            )
+    if not may_record_step(config, device_type):
         return False
-    if wanted != "auto":
-        return wanted
+    if config.training.cuda_graph != "auto":
+        return config.training.cuda_graph
     flops = 6 * count_parameters(shape).total * config.training.batch_tokens
     return flops < longest_recorded
 

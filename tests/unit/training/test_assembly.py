@@ -246,6 +246,7 @@ def test_recording_is_refused_where_it_is_not_possible(
         ("training.loss_kernel=triton", "training.loss_kernel is 'triton', but .* device is 'cpu'"),
         ("training.fp8=true", "training.fp8 is true, but the device is 'cpu'"),
         ("training.recompute=auto", "training.recompute is 'auto', which the plan"),
+        ("training.cuda_graph=true", "training.cuda_graph is true, but only an NVIDIA GPU"),
     ],
 )
 def test_what_is_not_to_be_had_here_is_refused_before_anything_is_built(
