@@ -18,7 +18,9 @@ from modelwright.cli import (
     data,
     demo,
     explain,
+    export,
     generate,
+    import_model,
     plan,
     report,
     tokenizer,
@@ -54,6 +56,8 @@ app.command("calibrate")(calibrate.calibrate)
 app.command("explain")(explain.explain)
 app.command("train")(train.train)
 app.command("generate")(generate.generate)
+app.command("export")(export.export)
+app.command("import")(import_model.import_)
 app.command("report")(report.report)
 app.command("config")(config.config)
 
