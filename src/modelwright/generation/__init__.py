@@ -1,4 +1,5 @@
 """Using a model: text in, text out.
 
-Read `engine.py` first. Other rooms use `engine.generate` and `config.SamplingConfig`.
+Read `engine.py` first, then `cached_model.py`. Other rooms use `engine.generate`, `engine.Engine`
+with `requests.Request`, `beam.beam_search` and `config.SamplingConfig`.
 """

@@ -1,17 +1,180 @@
-"""Text from a model, token by token."""
+"""Text from a model: many requests at once, which join and leave between steps.
 
+Each step gives every text in a slot its next token. A text that joins is read as a whole once
+(prefill); after that a step reads one token of each (decode), all of them together.
+"""
+
+from collections import defaultdict, deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
+from modelwright.generation.cached_model import CachedModel
 from modelwright.generation.config import SamplingConfig
-from modelwright.generation.sampling import next_token
+from modelwright.generation.drawing import Drawing, note_chances
+from modelwright.generation.requests import Handle, Request
 from modelwright.model.transformer import Transformer
-from modelwright.runtime.seeding import torch_generator
+from modelwright.runtime.seeding import stream_seed
 from modelwright.tokenizer.tokenizer import Tokenizer
+
+most_at_once = 16  # texts of one call of `generate`; each slot costs memory
+
+
+class Engine:
+    """Writes texts for requests; not to be used from two threads at once.
+
+    A text depends on its request alone, up to the rounding of sums: what else is in the batch
+    changes neither its draws nor what it sees.
+    """
+
+    def __init__(
+        self,
+        model: Transformer,
+        tokenizer: Tokenizer,
+        *,
+        n_slots: int = 8,
+        n_tokens: int | None = None,
+    ) -> None:
+        """Args:
+        model: its weights are taken as they are now.
+        n_slots: most texts in hand at once; further requests wait.
+        n_tokens: longest text, prompt included, that a slot has memory for; None is the context.
+
+        Raises:
+            ValueError: if a number is below 1 or the tokenizer knows tokens that the model does
+                not.
+        """
+        if n_slots < 1 or (n_tokens is not None and n_tokens < 1):
+            raise ValueError(
+                f"n_slots is {n_slots} and n_tokens {n_tokens}; the least of each is 1"
+            )
+        check_vocabulary(model, tokenizer)
+        self.tokenizer = tokenizer
+        self.context = model.config.context
+        self.model = CachedModel(model, n_slots=n_slots, n_tokens=n_tokens)
+        self.drawing = Drawing(n_slots=n_slots, n_vocab=tokenizer.n_vocab, device=self.model.device)
+        self.waiting: deque[Handle] = deque()
+        self.active: list[Handle] = []
+        """The text of each slot in use, which are the first ones."""
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether there is nothing to do."""
+        return not self.active and not self.waiting
+
+    def submit(self, request: Request) -> Handle:
+        """Take a request; it joins at the next step that has a free slot.
+
+        Raises:
+            ValueError: if the text may outgrow the context and the request forbids that, or
+                outgrow the memory of a slot.
+        """
+        handle = Handle(request, self.tokenizer)
+        n_prompt = len(handle.prompt_ids)
+        n_longest = n_prompt + request.max_tokens
+        if n_longest > self.context and request.overflow == "error":
+            raise ValueError(
+                f"the prompt has {n_prompt} tokens and max_tokens is {request.max_tokens}, "
+                f"together {n_longest}, but model.context is {self.context}; shorten them, or let "
+                "overflow be 'slide'"
+            )
+        n_held = self.model.cache.n_tokens
+        if min(n_longest, self.context) > n_held:
+            raise ValueError(
+                f"the prompt has {n_prompt} tokens and max_tokens is {request.max_tokens}, but a "
+                f"slot of this engine holds {n_held} tokens; make it with n_tokens = "
+                f"{min(n_longest, self.context)} or more"
+            )
+        self.waiting.append(handle)
+        return handle
+
+    def cancel(self, handle: Handle) -> None:
+        """End a text where it is; one that is finished stays so."""
+        if handle.ended is not None:
+            return
+        handle.end("cancelled")
+        if handle in self.waiting:
+            self.waiting.remove(handle)
+        self._leave()
+
+    def run(self) -> None:
+        """Step until nothing is left to do."""
+        while not self.is_idle:
+            self.step()
+
+    @torch.inference_mode()
+    def step(self) -> list[Handle]:
+        """Give every text in a slot its next token; return those texts."""
+        n_old = len(self.active)
+        while self.waiting and len(self.active) < self.model.cache.n_slots:
+            handle = self.waiting.popleft()
+            self.drawing.join(len(self.active), handle)
+            self.active.append(handle)
+        if not self.active:
+            return []
+        # A model may have rows for more tokens than there are; those mean nothing.
+        logits = self._next_logits(n_old)[:, : self.tokenizer.n_vocab]
+        tokens = self.drawing.draw(logits, self.active).tolist()
+        note_chances(logits, tokens, self.active)
+        stepped = list(self.active)
+        for handle, token in zip(stepped, tokens, strict=True):
+            handle.accept(token)
+        self._leave()
+        return stepped
+
+    def _next_logits(self, n_old: int) -> Float[Tensor, "text vocab"]:
+        """Logits after each text: of old ones by their last token, of others by all of it."""
+        cache = self.model.cache
+        is_full = [cache.lengths[row] == cache.n_tokens for row in range(n_old)]
+        whole = [row for row, full in enumerate(is_full) if full]
+        whole += range(n_old, len(self.active))
+        logits = None
+        if not all(is_full):
+            last = [handle.tokens[-1] for handle in self.active[:n_old]]
+            logits = self.model.decode(torch.tensor(last, device=self.model.device))
+        if not whole:
+            assert logits is not None
+            return logits
+        rows = torch.tensor(whole, device=self.model.device)
+        read = self._read_whole(whole)
+        together = read.new_empty(len(self.active), read.shape[1])
+        if logits is not None:
+            together[:n_old] = logits
+        return together.index_copy_(0, rows, read)
+
+    def _read_whole(self, rows: list[int]) -> Float[Tensor, "text vocab"]:
+        """Read the last part of texts anew; those of one length together, equal ones once."""
+        cache = self.model.cache
+        slots_of: dict[tuple[int, ...], list[int]] = defaultdict(list)
+        for row in rows:
+            slots_of[tuple(self.active[row].last_ids(cache.n_tokens))].append(row)
+        by_length: dict[int, list[tuple[int, ...]]] = defaultdict(list)
+        for ids in slots_of:
+            by_length[len(ids)].append(ids)
+        found: dict[int, Tensor] = {}
+        for texts in by_length.values():
+            together = torch.tensor(texts, device=self.model.device)
+            logits = self.model.prefill([slots_of[ids][0] for ids in texts], together)
+            for ids, row_logits in zip(texts, logits, strict=True):
+                first, *others = slots_of[ids]
+                for other in others:
+                    cache.copy(first, other)
+                found |= dict.fromkeys((first, *others), row_logits)
+        return torch.stack([found[row] for row in rows])
+
+    def _leave(self) -> None:
+        """Drop finished texts; the last one in a slot takes the place of one that left."""
+        for row in reversed(range(len(self.active))):
+            if self.active[row].ended is None:
+                continue
+            last = self.active.pop()
+            if row < len(self.active):
+                self.active[row] = last
+                self.model.cache.copy(len(self.active), row)
+                self.drawing.move(len(self.active), row)
 
 
 @dataclass(frozen=True)
@@ -44,7 +207,7 @@ def generate(
         prompt: may be empty: then the model begins a document of its own.
         max_tokens: most tokens added to each; once the text is longer than the model's context,
             only its last part is seen.
-        seed: of the draws; the stream is "sampling".
+        seed: of the draws; `seed_of` says what each text makes of it.
 
     Raises:
         ValueError: if a count is below 1 or the tokenizer knows tokens that the model does not.
@@ -53,21 +216,21 @@ def generate(
         raise ValueError(
             f"n_samples is {n_samples} and max_tokens {max_tokens}; the least of each is 1"
         )
-    start = start_tokens(model, tokenizer, prompt)
-    added = [[] for _ in range(n_samples)]
-    ended = [False] * n_samples
-    generator = torch_generator(seed, "sampling", start.device.type)
-    ids = start.expand(n_samples, -1)
-    for tokens in _continuations(model, ids, sampling or SamplingConfig(), generator, max_tokens):
-        for row, token in enumerate(tokens.tolist()):
-            if not ended[row]:
-                ended[row] = token == tokenizer.end_of_text
-                added[row].append(token)
-        if all(ended):
-            break
+    requests = [
+        Request(
+            prompt=prompt,
+            max_tokens=max_tokens,
+            sampling=sampling or SamplingConfig(),
+            seed=seed_of(seed, sample),
+        )
+        for sample in range(n_samples)
+    ]
+    engine = engine_for(model, tokenizer, requests)
+    handles = [engine.submit(request) for request in requests]
+    engine.run()
     return [
-        Generation(prompt, tokenizer.decode(tokens[: -1 if done else None]), len(tokens), done)
-        for tokens, done in zip(added, ended, strict=True)
+        Generation(prompt, handle.text, len(handle.tokens), handle.ended == "end_of_text")
+        for handle in handles
     ]
 
 
@@ -84,42 +247,44 @@ def stream(
 
     A token that leaves a character unfinished gives an empty piece.
     """
-    start = start_tokens(model, tokenizer, prompt)
-    generator = torch_generator(seed, "sampling", start.device.type)
-    decoder = tokenizer.streaming_decoder()
-    for tokens in _continuations(model, start, sampling or SamplingConfig(), generator, max_tokens):
-        token = int(tokens[0])
-        if token == tokenizer.end_of_text:
-            break
-        yield decoder.feed(token)
-    if piece := decoder.finish():
-        yield piece
+    request = Request(
+        prompt=prompt, max_tokens=max_tokens, sampling=sampling or SamplingConfig(), seed=seed
+    )
+    engine = engine_for(model, tokenizer, [request])
+    handle = engine.submit(request)
+    while handle.ended is None:
+        engine.step()
+        piece = handle.take()
+        if piece or handle.ended != "end_of_text":
+            yield piece
 
 
-def start_tokens(model: Transformer, tokenizer: Tokenizer, prompt: str) -> Int[Tensor, "1 seq"]:
-    """The prompt's ids after an end-of-text, which is how every document began in training."""
+def engine_for(model: Transformer, tokenizer: Tokenizer, requests: list[Request]) -> Engine:
+    """An engine with memory for just these requests."""
+    check_vocabulary(model, tokenizer)
+    longest = max(
+        1 + len(tokenizer.encode(request.prompt)) + request.max_tokens for request in requests
+    )
+    return Engine(model, tokenizer, n_slots=min(len(requests), most_at_once), n_tokens=longest)
+
+
+def seed_of(seed: int, sample: int) -> int:
+    """The seed of one of several texts from one seed; the first has that seed itself."""
+    return stream_seed(seed, f"sample/{sample}") if sample else seed
+
+
+def check_vocabulary(model: Transformer, tokenizer: Tokenizer) -> None:
+    """Refuse a tokenizer that knows tokens that the model does not."""
     if tokenizer.n_vocab > (model.config.vocab_size or 0):
         raise ValueError(
             f"the tokenizer has {tokenizer.n_vocab} tokens, but the model knows "
             f"{model.config.vocab_size}; use the tokenizer it was trained with"
         )
+
+
+def start_tokens(model: Transformer, tokenizer: Tokenizer, prompt: str) -> Int[Tensor, "1 seq"]:
+    """The prompt's ids after an end-of-text, which is how every document began in training."""
+    check_vocabulary(model, tokenizer)
     ids = [tokenizer.end_of_text, *(int(token) for token in tokenizer.encode(prompt))]
     device = next(model.parameters()).device
     return torch.tensor([ids], dtype=torch.int64, device=device)
-
-
-@torch.inference_mode()
-def _continuations(
-    model: Transformer,
-    ids: Int[Tensor, "batch seq"],
-    sampling: SamplingConfig,
-    generator: torch.Generator,
-    max_tokens: int,
-) -> Iterator[Int[Tensor, " batch"]]:
-    """The next token of every row, again and again."""
-    for _ in range(max_tokens):
-        visible = ids[:, -model.config.context :]
-        logits = model.logits(model.hidden(visible)[:, -1])
-        tokens = next_token(logits, sampling, generator)
-        ids = torch.cat((ids, tokens[:, None]), dim=1)
-        yield tokens

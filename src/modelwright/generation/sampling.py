@@ -1,41 +1,102 @@
-"""From logits to the next token."""
+"""From logits to the next token.
+
+Chance comes in as numbers from 0 to 1, one a row, each a function of its text's seed and the place
+of the token: what a text becomes does not depend on which others are written beside it.
+"""
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor
 
 from modelwright.generation.config import SamplingConfig
+from modelwright.runtime.seeding import stream_seed
 
 
-def next_token(
-    logits: Float[Tensor, "batch vocab"], config: SamplingConfig, generator: torch.Generator
+def chance(seed: int, place: int) -> float:
+    """The number from 0 up to, but not, 1 that decides the token at a place of a text."""
+    bits = 53  # of a float's fraction, or else the largest numbers would round to 1
+    return (stream_seed(seed, f"sampling/{place}") >> (63 - bits)) / 2**bits
+
+
+def next_tokens(
+    logits: Float[Tensor, "batch vocab"],
+    config: SamplingConfig,
+    chances: Float64[Tensor, " batch"],
+    seen: Bool[Tensor, "batch vocab"] | None = None,
 ) -> Int[Tensor, " batch"]:
-    """Draw one token a row.
+    """Choose one token a row.
 
-    Source of top_p: Holtzman et al. 2020, "The Curious Case of Neural Text Degeneration",
-    section 3.1.
+    Args:
+        chances: of each row, from 0 to below 1; greedy choice needs none.
+        seen: which tokens each text holds; only a repetition penalty asks for it.
     """
+    if seen is not None and config.repetition_penalty != 1:
+        logits = penalised(logits, seen, config.repetition_penalty)
     if config.temperature == 0:
         return logits.argmax(-1)
-    logits = logits.float() / config.temperature
+    return drawn(narrowed(logits.float(), config), chances)
+
+
+def narrowed(
+    logits: Float[Tensor, "batch vocab"], config: SamplingConfig
+) -> Float[Tensor, "batch vocab"]:
+    """Apply temperature, top_k, top_p and min_p, in this order."""
+    logits = logits / config.temperature
     if config.top_k:
         logits = keep_top_k(logits, config.top_k)
     if config.top_p < 1:
         logits = keep_top_p(logits, config.top_p)
-    return torch.multinomial(logits.softmax(-1), 1, generator=generator).squeeze(-1)
+    return keep_min_p(logits, config.min_p) if config.min_p else logits
+
+
+def drawn(
+    logits: Float[Tensor, "batch vocab"], chances: Float64[Tensor, " batch"]
+) -> Int[Tensor, " batch"]:
+    """The token at which the sum of chances, in the order of the ids, passes a row's number."""
+    sums = logits.softmax(-1).double().cumsum(-1)
+    total = sums[:, -1]
+    # The number may round up to the total, which no sum passes.
+    below = torch.minimum(chances * total, total.nextafter(torch.zeros_like(total)))
+    return torch.searchsorted(sums, below[:, None], right=True).squeeze(-1)
+
+
+def penalised(
+    logits: Float[Tensor, "batch vocab"], seen: Bool[Tensor, "batch vocab"], penalty: float
+) -> Float[Tensor, "batch vocab"]:
+    """Make tokens that were seen less likely, whatever the sign of their logits.
+
+    Source: Keskar et al. 2019, "CTRL", section 4.1; there a negative logit becomes likelier, here
+    it is multiplied, as the usual implementations do.
+    """
+    changed = torch.where(logits < 0, logits * penalty, logits / penalty)
+    return torch.where(seen, changed, logits)
 
 
 def keep_top_k(logits: Float[Tensor, "batch vocab"], top_k: int) -> Float[Tensor, "batch vocab"]:
-    """Set all but the `top_k` largest logits of each row to minus infinity."""
-    candidates = logits.topk(min(top_k, logits.shape[-1]), dim=-1)
-    kept = torch.full_like(logits, -torch.inf)
-    return kept.scatter(-1, candidates.indices, candidates.values)
+    """Set all but the `top_k` largest logits of each row to minus infinity.
+
+    What equals the last of them stays too.
+    """
+    least = logits.topk(min(top_k, logits.shape[-1]), dim=-1).values[:, -1:]
+    return logits.masked_fill(logits < least, -torch.inf)
 
 
 def keep_top_p(logits: Float[Tensor, "batch vocab"], top_p: float) -> Float[Tensor, "batch vocab"]:
-    """Keep the smallest set of likeliest tokens with chances of at least `top_p` together."""
-    ordered, indices = logits.sort(descending=True, dim=-1)
-    chances = ordered.softmax(-1)
-    before = chances.cumsum(-1) - chances  # what the likelier tokens hold already
-    ordered = ordered.masked_fill(before >= top_p, -torch.inf)
-    return torch.full_like(logits, -torch.inf).scatter(-1, indices, ordered)
+    """Keep the smallest set of likeliest tokens with chances of at least `top_p` together.
+
+    Source: Holtzman et al. 2020, "The Curious Case of Neural Text Degeneration", section 3.1.
+    """
+    ordered, indices = logits.sort(dim=-1)
+    is_left_out = ordered.softmax(-1).cumsum(-1) <= 1 - top_p
+    is_left_out[:, -1] = False
+    return logits.masked_fill(is_left_out.scatter(-1, indices, is_left_out), -torch.inf)
+
+
+def keep_min_p(logits: Float[Tensor, "batch vocab"], min_p: float) -> Float[Tensor, "batch vocab"]:
+    """Keep tokens with at least `min_p` of the likeliest one's chance.
+
+    Source: Nguyen et al. 2024, "Turning Up the Heat: Min-p Sampling", section 3.
+    """
+    chances = logits.softmax(-1)
+    least = min_p * chances.amax(-1, keepdim=True)
+    return logits.masked_fill(chances < least, -torch.inf)
