@@ -10,4 +10,4 @@ def hold(folder: Path, ready: Any, done: Any) -> None:
     """Hold it, say so, and go on until told or killed."""
     with lock_folder(folder):
         ready.set()
-        done.wait(120)
+        done.wait(20)

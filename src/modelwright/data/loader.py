@@ -83,13 +83,8 @@ class Rows:
             return self.tokens[0], self.tokens[1]
         return self.tokens[:, :-1], self.tokens[:, 1:]
 
-    def all_count(self) -> bool:
-        """Whether every target counts; to be asked on the host, where the answer is at hand."""
-        n_targets = self.tokens.shape[-1] - (self.tokens.ndim == 2)
-        return bool((self.counted.numpy() == [0, n_targets]).all())
-
     def n_targets(self) -> int:
-        """How many targets count; to be asked on the host as well."""
+        """How many targets count; to be asked on the host, where the answer is at hand."""
         counted = self.counted.numpy()
         return int((counted[:, 1] - counted[:, 0]).clip(min=0).sum())
 
@@ -199,17 +194,16 @@ def batch_on_cpu(rows: Rows, samples: Samples) -> Batch:
     )
 
 
-def batch_on_device(rows: Rows, samples: Samples, *, all_count: bool, n_targets: int) -> Batch:
+def batch_on_device(rows: Rows, samples: Samples, *, n_targets: int) -> Batch:
     """The batch on the device that has the rows, widened there.
 
     Each operation here keeps the step's own thread from starting one, so there are few.
 
     Args:
-        all_count: whether every target counts.
-        n_targets: how many do.
+        n_targets: how many targets count.
     """
     inputs, targets = (widen(part) for part in rows.inputs_and_targets())
-    if not all_count:
+    if n_targets < targets.numel():
         places = torch.arange(targets.shape[1], device=targets.device)
         counts = (places >= rows.counted[:, :1]) & (places < rows.counted[:, 1:])
         targets.masked_fill_(~counts, not_a_target)
@@ -384,11 +378,11 @@ class _CudaLane:
         rows, copied = next(self._slots)
         copied.synchronize()  # with the copy before, which may still read this memory
         cut.fill(samples, rows)
-        all_count, n_targets = rows.all_count(), rows.n_targets()
+        n_targets = rows.n_targets()
         with torch.cuda.stream(self._stream):
             moved = rows.to(self._device)
             copied.record(self._stream)
-            batch = batch_on_device(moved, samples, all_count=all_count, n_targets=n_targets)
+            batch = batch_on_device(moved, samples, n_targets=n_targets)
             ready = torch.cuda.Event()
             ready.record(self._stream)
         return batch, ready

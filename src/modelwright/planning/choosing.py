@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterator
+from typing import Any
 
 from modelwright.accounting.hardware import Device
 from modelwright.planning.fit import fits, least_peak, room_bytes
@@ -45,8 +46,8 @@ def settle_recompute(config: RunConfig, device: Device | None) -> RunConfig:
 def candidates(config: RunConfig) -> Iterator[RunConfig]:
     """The same run with ever more blocks that forget."""
 
-    def forgetting(**changes: object) -> RunConfig:
-        training = dataclasses.replace(config.training, **changes)  # type: ignore[arg-type]
+    def forgetting(**changes: Any) -> RunConfig:
+        training = dataclasses.replace(config.training, **changes)
         return dataclasses.replace(config, training=training)
 
     yield forgetting(recompute="none", recompute_every=1)

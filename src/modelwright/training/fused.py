@@ -18,7 +18,7 @@ class FusedOptimizer(torch.optim.Optimizer):
     """What the fused rules have in common.
 
     Attributes:
-        grad_scale: a number in fp32 by which gradients are divided; None leaves them.
+        grad_scale: a number by which gradients are divided, in fp32 or wider; None leaves them.
         found_inf: a number in fp32; 1 keeps the step from changing anything, None and 0 do not.
     """
 
@@ -38,7 +38,22 @@ class FusedOptimizer(torch.optim.Optimizer):
         for number, group in enumerate(self.param_groups):
             lists = self._lists_of(number, [p for p in group["params"] if p.grad is not None])
             if lists.parameters:
-                self._update(group, lists, [p.grad for p in lists.parameters])
+                self._update(group, lists, self._gradients(lists.parameters))
+
+    def _gradients(self, parameters: list[Tensor]) -> list[Any]:
+        """Their gradients, divided already where the kernels' division is too coarse."""
+        gradients: list[Any] = [p.grad for p in parameters]
+        if self.grad_scale is not None and self.grad_scale.dtype != torch.float32:
+            torch._foreach_div_(  # pyright: ignore[reportPrivateImportUsage]
+                gradients, self.grad_scale
+            )
+        return gradients
+
+    @property
+    def _scale_for_kernels(self) -> Tensor | None:
+        """What the kernels are to divide by, which they read in fp32."""
+        scale = self.grad_scale
+        return scale if scale is not None and scale.dtype == torch.float32 else None
 
     def _update(self, group: dict[str, Any], lists: "_Lists", gradients: list[Any]) -> None:
         raise NotImplementedError
@@ -118,7 +133,7 @@ class FusedAdamW(FusedOptimizer):
             eps=self.epsilon,
             amsgrad=False,
             maximize=False,
-            grad_scale=self.grad_scale,
+            grad_scale=self._scale_for_kernels,
             found_inf=self.found_inf,
         )
 
@@ -161,6 +176,6 @@ class FusedSgd(FusedOptimizer):
             nesterov=False,
             maximize=False,
             is_first_step=False,
-            grad_scale=self.grad_scale,
+            grad_scale=self._scale_for_kernels,
             found_inf=self.found_inf,
         )

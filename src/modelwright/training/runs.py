@@ -147,8 +147,9 @@ def forgetting_as(before: RunConfig, config: RunConfig) -> RunConfig:
     if config.training.recompute != "auto":
         return config
     was = before.training
-    changes = {"recompute": was.recompute, "recompute_every": was.recompute_every}
-    training = dataclasses.replace(config.training, **changes)  # type: ignore[arg-type]
+    training = dataclasses.replace(
+        config.training, recompute=was.recompute, recompute_every=was.recompute_every
+    )
     return dataclasses.replace(config, training=training)
 
 

@@ -173,8 +173,8 @@ def measure_gradient(
     """How long a model's gradient is, and by what it has to be divided.
 
     Returns:
-        The norm of all gradients together without the loss scale, and the fp32 number that takes
-        the loss scale out of them and shortens them to `clip_norm`; 0 does not shorten.
+        The norm of all gradients together without the loss scale, and the number that takes the
+        loss scale out of them and shortens them to `clip_norm`; 0 does not shorten.
 
     Source: Pascanu et al. 2013, "On the difficulty of training recurrent neural networks",
     algorithm 1.
@@ -182,4 +182,4 @@ def measure_gradient(
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
     norm = torch.nn.utils.get_total_norm(gradients) / loss_scale
     too_long = (norm + 1e-6) / clip_norm if clip_norm else torch.zeros_like(norm)
-    return norm, (too_long.clamp(min=1.0) * loss_scale).float()
+    return norm, too_long.clamp(min=1.0) * loss_scale

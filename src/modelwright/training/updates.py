@@ -95,7 +95,7 @@ class Optimizer:
 
         Args:
             learning_rate: a tensor is read when the device comes to it.
-            divisor: a number in fp32 by which the gradients are divided.
+            divisor: a number by which the gradients are divided, in fp32 or wider.
             void: a number in fp32; 1 keeps everything as it is, whatever the gradients are.
         """
         for part in self.parts:

@@ -70,7 +70,7 @@ def test_the_way_of_the_device_gives_the_batch_of_the_cpu(dtype: type, which: in
     assert rows.tokens.element_size() == np.dtype(dtype).itemsize
     batches = [
         batch_on_cpu(rows, samples),
-        batch_on_device(rows, samples, all_count=rows.all_count(), n_targets=rows.n_targets()),
+        batch_on_device(rows, samples, n_targets=rows.n_targets()),
     ]
     for ours, theirs in zip(batches[0].tensors(), batches[1].tensors(), strict=True):
         assert torch.equal(ours, theirs)
@@ -86,13 +86,13 @@ def test_where_all_targets_count_the_device_is_told_so():
         rows = cut.rows(1)
         cut.fill(full, rows)
         expected = bool((cut.batch(full).targets != not_a_target).all())
-        assert rows.all_count() == expected
-        made = batch_on_device(rows, full, all_count=rows.all_count(), n_targets=rows.n_targets())
+        assert (rows.n_targets() == cut.context) == expected
+        made = batch_on_device(rows, full, n_targets=rows.n_targets())
         assert torch.equal(made.targets, cut.batch(full).targets)
     chunks = cuts()[0]
     rows = chunks.rows(len(chunks))
     chunks.fill(np.arange(len(chunks)), rows)
-    assert not rows.all_count()
+    assert rows.n_targets() < len(chunks) * chunks.context
 
 
 def test_chunks_are_the_tokens_and_the_ones_after():

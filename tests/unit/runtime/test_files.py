@@ -55,7 +55,7 @@ def test_a_folder_is_held_by_one_process_until_it_dies(tmp_path: Path):
     ready, done = context.Event(), context.Event()
     holder = context.Process(target=hold, args=(tmp_path, ready, done))
     holder.start()
-    assert ready.wait(120)  # a busy machine starts processes slowly
+    assert ready.wait(20)
     with pytest.raises(ValueError, match=f"process \\(id {holder.pid}\\)"), lock_folder(tmp_path):
         pass
     holder.kill()  # no chance to clean up
