@@ -4,14 +4,18 @@ Nothing of the model is written anew. A second `Transformer` is made around the 
 two of its parts are exchanged: each block's attention, and what says which tokens are visible.
 """
 
+from collections.abc import Callable, Hashable
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 
+from modelwright.generation.decode_step import DecodeStep, reach_of, rows_of
 from modelwright.generation.kv_cache import Decode, KvCache, Past, Prefill
 from modelwright.generation.packing import can_pack, pack
+from modelwright.generation.recording import Recorder, Recordings
+from modelwright.generation.transfer import send
 from modelwright.model.attention import Attend, Attention
 from modelwright.model.linear import Embedding, Linear
 from modelwright.model.positions import Turns, turned
@@ -58,10 +62,18 @@ class CachedModel:
     recomputation) stays behind, and there is no dropout.
     """
 
-    def __init__(self, model: Transformer, *, n_slots: int, n_tokens: int | None = None) -> None:
+    def __init__(
+        self,
+        model: Transformer,
+        *,
+        n_slots: int,
+        n_tokens: int | None = None,
+        record: Recorder | None = None,
+    ) -> None:
         """Args:
         n_slots: how many texts at once.
         n_tokens: the longest text to be remembered; None is the model's context.
+        record: what makes a step of decoding repeatable; None has each step asked for anew.
         """
         self.model = twin_of(model)
         self.attend: Attend = _blocks_of(model)[0].attention.attend
@@ -78,6 +90,7 @@ class CachedModel:
             self.layers.append(block.attention)
         if can_pack(self.device, model.dtype):
             pack(self.model, n_slots)
+        self.recorded = None if record is None else RecordedDecode(self, Recordings(record))
 
     @property
     def device(self) -> torch.device:
@@ -94,7 +107,13 @@ class CachedModel:
 
     @torch.inference_mode()
     def decode(self, ids: Int[Tensor, " text"]) -> Float[Tensor, "text vocab"]:
-        """Read one more token of each text in the first slots, as many as there are ids."""
+        """Read one more token of each text in the first slots, as many as there are ids.
+
+        Where steps are recorded, the next call overwrites the result, and what is in the slots
+        after those of the ids may be lost.
+        """
+        if self.recorded is not None:
+            return self.recorded.logits(ids)
         past = Decode(self.cache, len(ids))
         self._remember(past)
         hidden = self.model.hidden(ids[:, None], positions=past.positions[:, None])
@@ -104,6 +123,52 @@ class CachedModel:
         setattr(self.model, "visibility", past)  # noqa: B010 - it is called as a Visibility is
         for layer in self.layers:
             layer.past = past
+
+
+class RecordedDecode:
+    """`CachedModel.decode` by a step that is recorded for a few numbers of texts and reaches."""
+
+    def __init__(self, cached: CachedModel, recordings: Recordings) -> None:
+        self.cache = cached.cache
+        self.step = DecodeStep(
+            cached.model, [layer.attention for layer in cached.layers], cached.cache
+        )
+        self.recordings = recordings
+        self._lengths_there: list[int] = []
+
+    def logits(self, ids: Int[Tensor, " text"]) -> Float[Tensor, "text vocab"]:
+        """Logits after the texts in the first slots and one more token of each."""
+        self.step.ids[: len(ids)].copy_(ids)
+        return self.then(len(ids), (), lambda logits: logits)[: len(ids)]
+
+    def then(
+        self, n_texts: int, key: Hashable, use: Callable[[Tensor], Tensor]
+    ) -> Shaped[Tensor, "row ..."]:
+        """What is made of the logits after the texts in the first slots and the tokens in
+        `step.ids`, recorded together with the step.
+
+        Args:
+            use: of the logits of at least those texts [row, vocab]; it has to be the same for the
+                same key.
+
+        Returns:
+            The result for all rows, of which the first `n_texts` mean something.
+        """
+        n_rows = rows_of(n_texts, self.cache.n_slots)
+        lengths = self.cache.lengths[:n_texts]
+        reach = reach_of(max(lengths), self.cache.n_tokens)
+        self._tell_lengths(lengths, n_rows)
+        result = self.recordings((n_rows, reach, key), lambda: use(self.step.logits(n_rows, reach)))
+        self._lengths_there = [length + 1 for length in self._lengths_there[:n_rows]]
+        for row, length in enumerate(lengths):
+            self.cache.lengths[row] = min(length + 1, self.cache.n_tokens)
+        return result
+
+    def _tell_lengths(self, lengths: list[int], n_rows: int) -> None:
+        """Let the device know where texts end, if they did not just grow by the last step."""
+        if self._lengths_there[: len(lengths)] != lengths or len(self._lengths_there) < n_rows:
+            self._lengths_there = lengths + [0] * (n_rows - len(lengths))
+            send(self._lengths_there, self.step.lengths[:n_rows])
 
 
 def _blocks_of(model: Transformer) -> list[Any]:

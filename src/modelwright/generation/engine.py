@@ -14,13 +14,25 @@ from torch import Tensor
 
 from modelwright.generation.cached_model import CachedModel
 from modelwright.generation.config import SamplingConfig
-from modelwright.generation.drawing import Drawing, note_chances
+from modelwright.generation.drawing import ChancesOnTheirWay, Drawing, RowDrawing
+from modelwright.generation.recording import CudaGraphs, Recorder
 from modelwright.generation.requests import Handle, Request
+from modelwright.generation.transfer import OnItsWay, on_device
 from modelwright.model.transformer import Transformer
 from modelwright.runtime.seeding import stream_seed
 from modelwright.tokenizer.tokenizer import Tokenizer
 
 most_at_once = 16  # texts of one call of `generate`; each slot costs memory
+n_steps_ahead = 2  # that a GPU is given before the host has seen the tokens of an earlier one
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """The tokens of a step, on their way to the texts they belong to."""
+
+    handles: list[Handle]
+    tokens: OnItsWay
+    chances: ChancesOnTheirWay | None
 
 
 class Engine:
@@ -28,6 +40,9 @@ class Engine:
 
     A text depends on its request alone, up to the rounding of sums: what else is in the batch
     changes neither its draws nor what it sees.
+
+    With `graphs`, a step is a CUDA graph, and the next ones are asked for before its tokens are
+    here. What a text would have got after its end, which is noticed late, is dropped.
     """
 
     def __init__(
@@ -37,33 +52,47 @@ class Engine:
         *,
         n_slots: int = 8,
         n_tokens: int | None = None,
+        graphs: bool = False,
+        record: Recorder | None = None,
     ) -> None:
         """Args:
         model: its weights are taken as they are now.
         n_slots: most texts in hand at once; further requests wait.
         n_tokens: longest text, prompt included, that a slot has memory for; None is the context.
+        graphs: whether steps are recorded and repeated, on an NVIDIA GPU.
+        record: how; None makes CUDA graphs.
 
         Raises:
-            ValueError: if a number is below 1 or the tokenizer knows tokens that the model does
-                not.
+            ValueError: if a number is below 1, the tokenizer knows tokens that the model does not,
+                CUDA graphs are asked for elsewhere than on a GPU, or it is said how to record what
+                is not to be recorded.
         """
         if n_slots < 1 or (n_tokens is not None and n_tokens < 1):
             raise ValueError(
                 f"n_slots is {n_slots} and n_tokens {n_tokens}; the least of each is 1"
             )
         check_vocabulary(model, tokenizer)
+        device = model.embedding.weight.device
+        recorder = recorder_for(device, graphs=graphs, record=record)
         self.tokenizer = tokenizer
         self.context = model.config.context
-        self.model = CachedModel(model, n_slots=n_slots, n_tokens=n_tokens)
-        self.drawing = Drawing(n_slots=n_slots, n_vocab=tokenizer.n_vocab, device=self.model.device)
+        self.model = CachedModel(model, n_slots=n_slots, n_tokens=n_tokens, record=recorder)
+        drawing = Drawing if recorder is None else RowDrawing
+        self.drawing = drawing(n_slots=n_slots, n_vocab=tokenizer.n_vocab, device=device)
+        self.n_ahead = 0 if recorder is None else n_steps_ahead
+        self.last_tokens = torch.zeros(n_slots, dtype=torch.int64, device=device)
+        if self.model.recorded is not None:
+            self.last_tokens = self.model.recorded.step.ids
         self.waiting: deque[Handle] = deque()
         self.active: list[Handle] = []
         """The text of each slot in use, which are the first ones."""
+        self.on_their_way: deque[Drawn] = deque()
+        """The tokens of steps that were begun, the oldest first."""
 
     @property
     def is_idle(self) -> bool:
         """Whether there is nothing to do."""
-        return not self.active and not self.waiting
+        return not self.active and not self.waiting and not self.on_their_way
 
     def submit(self, request: Request) -> Handle:
         """Take a request; it joins at the next step that has a free slot.
@@ -99,6 +128,7 @@ class Engine:
         if handle in self.waiting:
             self.waiting.remove(handle)
         self._leave()
+        self._forget_ended()
 
     def run(self) -> None:
         """Step until nothing is left to do."""
@@ -107,23 +137,83 @@ class Engine:
 
     @torch.inference_mode()
     def step(self) -> list[Handle]:
-        """Give every text in a slot its next token; return those texts."""
+        """Give every text in a slot its next token; return those texts.
+
+        A text that has just joined gets its first one in this call or, where steps are begun
+        ahead, in one of the next.
+        """
+        while self._may_begin():
+            self._begin()
+        if not self.on_their_way:
+            return []
+        drawn = self.on_their_way.popleft()
+        tokens = drawn.tokens.numbers()
+        chances = None if drawn.chances is None else drawn.chances.of_rows(tokens)
+        stepped: list[Handle] = []
+        for row, handle in enumerate(drawn.handles):
+            if handle.ended is not None:
+                continue  # by a token before, when this one had been asked for already
+            if chances is not None:
+                handle.note(chances[row])
+            handle.accept(tokens[row])
+            stepped.append(handle)
+        self._leave()
+        self._forget_ended()
+        return stepped
+
+    def _may_begin(self) -> bool:
+        """Whether to begin a step now, rather than wait for the tokens of an earlier one."""
+        if not self.active and not self.waiting:
+            return False
+        # A full slot is read anew from its tokens, and for that they have to be here.
+        lengths = self.model.cache.lengths[: len(self.active)]
+        n_ahead = 0 if self.model.cache.n_tokens in lengths else self.n_ahead
+        return len(self.on_their_way) <= n_ahead
+
+    def _begin(self) -> None:
+        """Draw the next token of every text in a slot, and of those that join."""
         n_old = len(self.active)
         while self.waiting and len(self.active) < self.model.cache.n_slots:
             handle = self.waiting.popleft()
-            self.drawing.join(len(self.active), handle)
+            self.drawing.seen.join(len(self.active), handle)
             self.active.append(handle)
-        if not self.active:
-            return []
-        # A model may have rows for more tokens than there are; those mean nothing.
-        logits = self._next_logits(n_old)[:, : self.tokenizer.n_vocab]
-        tokens = self.drawing.draw(logits, self.active).tolist()
-        note_chances(logits, tokens, self.active)
-        stepped = list(self.active)
-        for handle, token in zip(stepped, tokens, strict=True):
-            handle.accept(token)
+        handles = list(self.active)
+        chances = None
+        if self._is_plain(n_old):
+            tokens = self._recorded_tokens(handles)
+        else:
+            # A model may have rows for more tokens than there are; those mean nothing.
+            logits = self._next_logits(n_old)[:, : self.tokenizer.n_vocab]
+            tokens = self.drawing.draw(logits, handles)
+            self.last_tokens[: len(handles)].copy_(tokens)
+            if any(handle.request.n_logprobs is not None for handle in handles):
+                chances = ChancesOnTheirWay(logits, tokens, handles)
+        self.on_their_way.append(Drawn(handles, OnItsWay(tokens), chances))
+        for handle in handles:
+            handle.n_drawn += 1
         self._leave()
-        return stepped
+
+    def _is_plain(self, n_old: int) -> bool:
+        """Whether a step is nothing but what was recorded."""
+        lengths = self.model.cache.lengths[:n_old]
+        return (
+            self.model.recorded is not None
+            and n_old == len(self.active)
+            and self.model.cache.n_tokens not in lengths
+            and all(handle.request.n_logprobs is None for handle in self.active)
+        )
+
+    def _recorded_tokens(self, handles: list[Handle]) -> Int[Tensor, " text"]:
+        """The next tokens, by one recording that ends with their being the last ones."""
+        recorded, drawing = self.model.recorded, self.drawing
+        assert recorded is not None and isinstance(drawing, RowDrawing)
+        stages = drawing.prepare(handles)
+
+        def choose(logits: Tensor) -> Tensor:
+            tokens = drawing.choose(logits[:, : self.tokenizer.n_vocab], stages)
+            return self.last_tokens[: len(tokens)].copy_(tokens)
+
+        return recorded.then(len(handles), stages, choose)[: len(handles)]
 
     def _next_logits(self, n_old: int) -> Float[Tensor, "text vocab"]:
         """Logits after each text: of old ones by their last token, of others by all of it."""
@@ -133,12 +223,11 @@ class Engine:
         whole += range(n_old, len(self.active))
         logits = None
         if not all(is_full):
-            last = [handle.tokens[-1] for handle in self.active[:n_old]]
-            logits = self.model.decode(torch.tensor(last, device=self.model.device))
+            logits = self.model.decode(self.last_tokens[:n_old])
         if not whole:
             assert logits is not None
             return logits
-        rows = torch.tensor(whole, device=self.model.device)
+        rows = on_device(whole, torch.int64, self.model.device)
         read = self._read_whole(whole)
         together = read.new_empty(len(self.active), read.shape[1])
         if logits is not None:
@@ -156,7 +245,7 @@ class Engine:
             by_length[len(ids)].append(ids)
         found: dict[int, Tensor] = {}
         for texts in by_length.values():
-            together = torch.tensor(texts, device=self.model.device)
+            together = on_device(texts, torch.int64, self.model.device)
             logits = self.model.prefill([slots_of[ids][0] for ids in texts], together)
             for ids, row_logits in zip(texts, logits, strict=True):
                 first, *others = slots_of[ids]
@@ -166,15 +255,25 @@ class Engine:
         return torch.stack([found[row] for row in rows])
 
     def _leave(self) -> None:
-        """Drop finished texts; the last one in a slot takes the place of one that left."""
+        """Drop texts that need no more tokens; the last one in a slot takes the place of one that
+        left."""
         for row in reversed(range(len(self.active))):
-            if self.active[row].ended is None:
+            handle = self.active[row]
+            if handle.ended is None and handle.n_drawn < handle.request.max_tokens:
                 continue
             last = self.active.pop()
             if row < len(self.active):
                 self.active[row] = last
                 self.model.cache.copy(len(self.active), row)
-                self.drawing.move(len(self.active), row)
+                self.drawing.seen.move(len(self.active), row)
+                self.last_tokens[row] = self.last_tokens[len(self.active)]
+
+    def _forget_ended(self) -> None:
+        """Drop the tokens of steps that no text waits for any more."""
+        while self.on_their_way and all(
+            handle.ended is not None for handle in self.on_their_way[0].handles
+        ):
+            self.on_their_way.popleft()
 
 
 @dataclass(frozen=True)
@@ -253,10 +352,10 @@ def stream(
     engine = engine_for(model, tokenizer, [request])
     handle = engine.submit(request)
     while handle.ended is None:
-        engine.step()
-        piece = handle.take()
-        if piece or handle.ended != "end_of_text":
-            yield piece
+        if handle in engine.step():
+            piece = handle.take()
+            if piece or handle.ended != "end_of_text":
+                yield piece
 
 
 def engine_for(model: Transformer, tokenizer: Tokenizer, requests: list[Request]) -> Engine:
@@ -266,6 +365,23 @@ def engine_for(model: Transformer, tokenizer: Tokenizer, requests: list[Request]
         1 + len(tokenizer.encode(request.prompt)) + request.max_tokens for request in requests
     )
     return Engine(model, tokenizer, n_slots=min(len(requests), most_at_once), n_tokens=longest)
+
+
+def recorder_for(device: torch.device, *, graphs: bool, record: Recorder | None) -> Recorder | None:
+    """What records the steps on a device; None has them asked for anew each time."""
+    if not graphs:
+        if record is not None:
+            raise ValueError(
+                "graphs is False, but record says how steps are recorded; leave out one of them"
+            )
+        return None
+    is_nvidia = device.type == "cuda" and torch.version.hip is None
+    if record is None and not is_nvidia:
+        raise ValueError(
+            f"graphs is True, but the model is on '{device}', and CUDA graphs are for NVIDIA GPUs; "
+            "leave graphs out, or move the model to one"
+        )
+    return CudaGraphs() if record is None else record
 
 
 def seed_of(seed: int, sample: int) -> int:

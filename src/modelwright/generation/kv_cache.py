@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
+from modelwright.generation.transfer import on_device
 from modelwright.model.attention import Attend, Visibility
 from modelwright.model.config import ModelConfig
 
@@ -50,7 +51,7 @@ class KvCache:
         """Give the first slots, as many as are named, the texts that the named ones have now."""
         lengths = [self.lengths[source] for source in sources]
         longest = max(lengths)
-        picked = torch.tensor(sources, device=self.keys.device)
+        picked = on_device(sources, torch.int64, self.keys.device)
         for kept in (self.keys, self.values):
             kept[:, : len(sources), :, :longest] = kept[:, picked, :, :longest]
         self.lengths[: len(sources)] = lengths
@@ -83,7 +84,7 @@ class Prefill:
 
     def __init__(self, cache: KvCache, slots: list[int], n_tokens: int, attend: Attend) -> None:
         self.cache = cache
-        self.slots = torch.tensor(slots, device=cache.keys.device)
+        self.slots = on_device(slots, torch.int64, cache.keys.device)
         self.n_tokens = n_tokens
         self.visibility = Visibility(cache.window)
         self.fresh_attend = attend

@@ -1,7 +1,7 @@
 """One text to be written: what was asked for, what is there so far, and why it ended."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from modelwright.generation.config import SamplingConfig
@@ -104,6 +104,8 @@ class Handle:
         """The prompt after an end-of-text, which is how every document began in training."""
         self.tokens: list[int] = []
         """All tokens chosen, one that ended the text included."""
+        self.n_drawn = 0
+        """How many tokens were drawn; the last ones of them may still be on their way here."""
         self.logprobs: list[TokenChances] = []
         self.text = ""
         """The continuation as far as it is certain: whole characters, no beginning of a stop."""
@@ -130,6 +132,11 @@ class Handle:
         piece = self.text[self._n_taken :]
         self._n_taken = len(self.text)
         return piece
+
+    def note(self, chances: TokenChances) -> None:
+        """Keep as much of the next token's log-probabilities as was asked for."""
+        if (n := self.request.n_logprobs) is not None:
+            self.logprobs.append(replace(chances, likeliest=chances.likeliest[:n]))
 
     def accept(self, token: int) -> None:
         """Add the next token; the engine calls this."""
