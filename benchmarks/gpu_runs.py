@@ -25,15 +25,16 @@ from modelwright.training.config import RunConfig
 
 N_LAST = 10  # steps whose mean loss is shown
 
-slow = ["training.compile=false", "training.attention=math", "training.loss_kernel=torch"]
-fast = ["training.loss_kernel=triton", "training.cuda_graph=true"]
+slow = ["training.compile=false", "training.attention=math", "training.kernels=torch"]
+slow += ["training.cuda_graph=false"]
+fast = ["training.kernels=triton", "training.cuda_graph=true"]
 variants = {
     "bf16, slow": ["training.precision=bf16", *slow],
     "bf16, fast": ["training.precision=bf16", *fast],
     "fp32, slow": ["training.precision=fp32", *slow],
     "fp32, fast": ["training.precision=fp32", *fast],
-    "bf16, triton": ["training.precision=bf16", "training.loss_kernel=triton"],
-    "bf16, graph": ["training.precision=bf16", "training.cuda_graph=true"],
+    "bf16, torch": ["training.precision=bf16", "training.kernels=torch"],
+    "bf16, no graph": ["training.precision=bf16", "training.cuda_graph=false"],
     "bf16, residual fp32": ["training.precision=bf16", "training.residual=fp32"],
     "bf16, fp8": ["training.precision=bf16", "training.fp8=true"],
     "bf16, compiled": ["training.precision=bf16", "training.compile=true"],

@@ -18,6 +18,7 @@ from modelwright.planning.fit import largest_micro_batch, room_bytes
 from modelwright.planning.measuring import RealStep
 from modelwright.planning.step import Site
 from modelwright.runtime.device import describe_machine
+from modelwright.training.assembly import chosen_kernels
 from modelwright.training.config import RunConfig
 
 cases = [
@@ -78,6 +79,7 @@ def main() -> None:
             print("out of time before", preset, settings)
             break
         short = precision in ("bf16", "fp16")
+        config = config_of(preset, settings, 512)
         site = Site(
             device="cuda",
             dtype=torch.bfloat16 if short else torch.float32,
@@ -86,8 +88,8 @@ def main() -> None:
             micro_batch=1,
             n_batches=1,
             capability=torch.cuda.get_device_capability(),
+            kernels=chosen_kernels(config, torch.device("cuda")),
         )
-        config = config_of(preset, settings, 512)
         if number < len(known):
             largest = known[number]
         else:

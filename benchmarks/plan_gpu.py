@@ -1,16 +1,18 @@
 """The plan's memory beside the GPU's: the same step followed without numbers and taken in reality.
 
     python benchmarks/plan_gpu.py [--out FILE] [--only NAME ...] [--operations] [--ledger FILE]
+    python benchmarks/plan_gpu.py --no-predictions --out FILE    # where the GPU is
+    python benchmarks/plan_gpu.py --measured FILE --ledger docs/results/ledger.jsonl    # anywhere
 
 Prints a table in Markdown and writes one line of JSON a configuration. With --operations, it also
 lists what each operation of an eager step takes beyond its results, which is what
 `planning/gpu_operations.py` has to know. With --ledger docs/results/ledger.jsonl, it adds each
 configuration to the record that later predictions are held to (tests/reference/test_ledger.py).
+The steps are asked for kernel by kernel: a recording has memory of its own.
 """
 
 import argparse
 import gc
-import itertools
 import json
 import platform
 import statistics
@@ -23,14 +25,20 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from modelwright.accounting.allocator import reserved_by
 from modelwright.config.loading import load_settings
 from modelwright.model.config import AttentionKind
-from modelwright.planning.gpu_operations import library_workspaces
-from modelwright.planning.ledger import Entry, append_entry, predict, site_facts, tolerances
+from modelwright.planning.ledger import (
+    Entry,
+    append_entry,
+    predict,
+    site_facts,
+    site_of,
+    tolerances,
+)
 from modelwright.planning.measuring import Measured, RealStep, count_flops, measure_on_gpu
-from modelwright.planning.step import Site, trace_step
+from modelwright.planning.step import Site
 from modelwright.runtime.device import describe_machine
+from modelwright.training.assembly import chosen_kernels
 from modelwright.training.config import RunConfig
 
 formats = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16}
@@ -110,7 +118,8 @@ def settings_of(c: dict[str, Any]) -> list[str]:
     """What a case sets over the defaults."""
     tokens = c["n_portions"] * c["micro_batch"] * c["context"]
     settings = [f"model.preset={c['preset']}", "tokenizer.vocab_size=300", *c["sets"]]
-    return [*settings, "model.vocab_multiple=64", f"training.batch_tokens={tokens}"]
+    settings += ["model.vocab_multiple=64", "training.cuda_graph=false"]
+    return [*settings, f"training.batch_tokens={tokens}"]
 
 
 def config_and_site(c: dict[str, Any]) -> tuple[RunConfig, Site]:
@@ -123,34 +132,66 @@ def config_and_site(c: dict[str, Any]) -> tuple[RunConfig, Site]:
         is_compiled=c["compiled"],
         micro_batch=c["micro_batch"],
         capability=torch.cuda.get_device_capability(),
+        kernels=chosen_kernels(config, torch.device("cuda")),
     )
     return config, site
 
 
-def entry_of(c: dict[str, Any], config: RunConfig, site: Site, measured: Measured) -> Entry:
-    """A case for the ledger."""
+def facts_of(c: dict[str, Any], site: Site, measured: Measured) -> dict[str, Any]:
+    """A line of what was measured."""
     query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader", "--id=0"]
     driver = subprocess.run(query, capture_output=True, text=True, check=True).stdout.strip()
-    ours = {"python": platform.python_version(), "torch": torch.__version__}
+    return {
+        "case": c,
+        "date": datetime.now(UTC).date().isoformat(),
+        "hardware": torch.cuda.get_device_name(),
+        "versions": own_versions() | {"driver": driver},
+        "site": site_facts(site),
+        "allocated_bytes": measured.peak_bytes,
+        "reserved_bytes": measured.reserved_bytes or 0,
+        "outside_bytes": measured.outside_bytes or 0,
+        "n_parameters": measured.n_parameters,
+        "step_seconds": measured.step_seconds,
+        "first_step_seconds": measured.first_step_seconds,
+    }
+
+
+def own_versions() -> dict[str, str]:
+    """What is used here."""
+    return {"python": platform.python_version(), "torch": torch.__version__}
+
+
+def entry_of(facts: dict[str, Any]) -> Entry:
+    """What was measured with what is predicted, for the ledger; on any machine."""
+    c, site = facts["case"], site_of(facts["site"])
+    config = load_settings(RunConfig, None, settings_of(c)).config
+    names = ("allocated_bytes", "reserved_bytes", "outside_bytes", "n_parameters")
+    measured: dict[str, float] = {name: facts[name] for name in names}
     return Entry(
         name=c["name"],
-        date=datetime.now(UTC).date().isoformat(),
-        hardware=torch.cuda.get_device_name(),
-        versions=ours | {"driver": driver},
+        date=facts["date"],
+        hardware=facts["hardware"],
+        versions=facts["versions"],
         settings=settings_of(c),
         precision=c["precision"],
-        site=site_facts(site),
+        site=facts["site"],
         predicted=predict(settings_of(c), site),
-        measured={
-            "allocated_bytes": measured.peak_bytes,
-            "reserved_bytes": measured.reserved_bytes or 0,
-            "outside_bytes": measured.outside_bytes or 0,
-            "n_parameters": measured.n_parameters,
-            "flops": count_flops(config, config.model),
-        },
+        measured=measured | {"flops": count_flops(config, config.model)},
         tolerance=tolerances["compiled" if site.is_compiled else "eager"],
-        predicted_with=ours,
+        predicted_with=own_versions(),
     )
+
+
+def row_of(entry: Entry, facts: dict[str, Any]) -> str:
+    """A row of the table."""
+    cells = [entry.name]
+    for name in ("allocated_bytes", "reserved_bytes"):
+        predicted, measured = entry.predicted[name], entry.measured[name]
+        cells += [f"{predicted / 2**30:.3f}", f"{measured / 2**30:.3f}",
+                  f"{predicted / measured - 1:+.2%}"]  # fmt: skip
+    cells += [f"{entry.measured['outside_bytes'] / 2**30:.2f}"]
+    cells += [f"{statistics.median(facts['step_seconds']) * 1e3:.1f}"]
+    return f"| {' | '.join(cells)} |"
 
 
 class Scratch(TorchDispatchMode):
@@ -172,82 +213,75 @@ class Scratch(TorchDispatchMode):
         return out
 
 
+def scratch_of(config: RunConfig, site: Site) -> dict[str, int]:
+    """What the operations of an eager step take for themselves, the most first."""
+    gc.collect()
+    step = RealStep(config, config.model, site)
+    step.take()
+    with Scratch() as scratch:
+        step.take()
+    return dict(sorted(scratch.found.items(), key=lambda item: -item[1]))
+
+
+def measure(c: dict[str, Any], *, n_steps: int, lists_operations: bool) -> dict[str, Any]:
+    """A line of what a case takes on this GPU."""
+    config, site = config_and_site(c)
+    torch.set_float32_matmul_precision("high" if c["precision"] == "tf32" else "highest")
+    measured = measure_on_gpu(config, config.model, site, n_steps=n_steps)
+    facts = facts_of(c, site, measured)
+    if lists_operations and not c["compiled"]:
+        facts["scratch"] = scratch_of(config, site)
+    return facts
+
+
 def main() -> None:
-    """Measure all cases."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path)
+    """Measure all cases, or read what was measured elsewhere, and compare."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--out", type=Path, help="gets a line of JSON for each measured case")
+    parser.add_argument("--measured", type=Path, help="take the lines of this file instead")
     parser.add_argument("--only", action="append", default=[])
     parser.add_argument("--operations", action="store_true")
+    parser.add_argument("--no-predictions", action="store_true", help="measure alone")
     parser.add_argument("--ledger", type=Path)
     parser.add_argument("--steps", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=480)
     arguments = parser.parse_args()
-    print(describe_machine(torch.device("cuda")))
     began = time.monotonic()
+    if arguments.measured is None:
+        print(describe_machine(torch.device("cuda")))
+        chosen = [c for c in cases() if not arguments.only
+                  or any(part in c["name"] for part in arguments.only)]  # fmt: skip
+    else:
+        chosen = [json.loads(line) for line in arguments.measured.read_text().splitlines()]
     print("Most memory in GiB: in tensors, reserved by PyTorch, and outside of it.")
-    print(
-        "| case | predicted | measured | error | reserved: predicted | measured | error "
-        "| outside | ms |"
-    )
-    print("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
-    for c in cases():
-        if arguments.only and not any(part in c["name"] for part in arguments.only):
-            continue
+    heads = ("case", "predicted", "measured", "error", "reserved: predicted", "measured", "error",
+             "outside", "ms")  # fmt: skip
+    print(f"| {' | '.join(heads)} |\n| --- |{' ---: |' * (len(heads) - 1)}")
+    for c in chosen:
+        name = c["name"] if arguments.measured is None else c["case"]["name"]
         if time.monotonic() - began > arguments.seconds:
-            print("out of time before", c["name"])
+            print("out of time before", name)
             break
-        line = dict(c)
         try:
-            config, site = config_and_site(c)
-            torch.set_float32_matmul_precision("high" if c["precision"] == "tf32" else "highest")
-            began_tracing = time.perf_counter()
-            trace = trace_step(config, config.model, site).trace
-            predicted = reserved_by(trace, workspaces=library_workspaces(site.capability))
-            tracing_seconds = time.perf_counter() - began_tracing
-            measured = measure_on_gpu(config, config.model, site, n_steps=arguments.steps)
-            reserved = measured.reserved_bytes or 0
-            line |= {
-                "traced": trace.peak_bytes,
-                "predicted": predicted.allocated_bytes,
-                "predicted_reserved": predicted.reserved_bytes,
-                "kinds": trace.kinds_at(trace.peak_at),
-                "tracing_seconds": tracing_seconds,
-                "measured": measured.peak_bytes,
-                "reserved": reserved,
-                "outside": measured.outside_bytes,
-                "seconds": measured.step_seconds,
-                "first": measured.first_step_seconds,
-            }
-            gib = 2**30
-            print(
-                f"| {c['name']} | {predicted.allocated_bytes / gib:.3f} "
-                f"| {measured.peak_bytes / gib:.3f} "
-                f"| {predicted.allocated_bytes / measured.peak_bytes - 1:+.2%} "
-                f"| {predicted.reserved_bytes / gib:.2f} | {reserved / gib:.2f} "
-                f"| {predicted.reserved_bytes / reserved - 1:+.2%} "
-                f"| {(measured.outside_bytes or 0) / gib:.2f} "
-                f"| {statistics.median(measured.step_seconds) * 1e3:.1f} |",
-                flush=True,
-            )
+            facts = c
+            if arguments.measured is None:
+                facts = measure(c, n_steps=arguments.steps, lists_operations=arguments.operations)
+                if arguments.out:
+                    with arguments.out.open("a") as file:
+                        file.write(json.dumps(facts) + "\n")
+            if arguments.no_predictions:
+                print(f"| {name} | {facts['allocated_bytes'] / 2**30:.3f} |", flush=True)
+                continue
+            entry = entry_of(facts)
+            print(row_of(entry, facts), flush=True)
+            for operation, n_bytes in list(facts.get("scratch", {}).items())[:12]:
+                print(f"    {n_bytes / 2**20:9.2f} MiB {operation[:150]}")
             if arguments.ledger:
-                append_entry(arguments.ledger, entry_of(c, config, site, measured))
-            if arguments.operations and not c["compiled"]:
-                gc.collect()
-                step = RealStep(config, config.model, site)
-                step.take()
-                with Scratch() as scratch:
-                    step.take()
-                line["scratch"] = scratch.found
-                found = sorted(scratch.found.items(), key=lambda item: -item[1])
-                for name, n_bytes in itertools.islice(found, 12):
-                    print(f"    {n_bytes / 2**20:9.2f} MiB {name[:150]}")
-                del step
+                append_entry(arguments.ledger, entry)
         except Exception as error:  # noqa: BLE001 - the other cases go on
-            line["error"] = repr(error)
-            print(f"| {c['name']} | failed: {str(error).splitlines()[:1]} |", flush=True)
-        if arguments.out:
-            with arguments.out.open("a") as file:
-                file.write(json.dumps(line) + "\n")
+            print(f"| {name} | failed: {str(error).splitlines()[:1]} |", flush=True)
 
 
 if __name__ == "__main__":

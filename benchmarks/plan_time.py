@@ -25,6 +25,7 @@ from modelwright.planning.site import dtypes
 from modelwright.planning.step import Site, trace_step
 from modelwright.planning.timing import StepTime, step_time
 from modelwright.runtime.device import Precision, describe_machine
+from modelwright.training.assembly import chosen_kernels
 from modelwright.training.config import RunConfig
 
 llama = ("model.norm=rmsnorm", "model.mlp=swiglu", "model.positions=rope", "model.bias=false")
@@ -83,6 +84,7 @@ def config_and_site(
         is_compiled=is_compiled,
         micro_batch=micro_batch,
         capability=torch.cuda.get_device_capability(),
+        kernels=chosen_kernels(config, torch.device("cuda")),
     )
 
 

@@ -9,8 +9,10 @@ the part needs at least over what the GPU can do, as the share of it that is rea
 import argparse
 import json
 import statistics
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +20,16 @@ import torch
 from torch import Tensor
 
 from modelwright.data.loader import not_a_target
-from modelwright.model import gpu_kernels
+from modelwright.model import block_kernels, gpu_kernels
 from modelwright.model.attention_speed import AttentionShape, attention_seconds
+from modelwright.model.block_kernels import gelu_slope, heads_slope, turn_heads
 from modelwright.model.config import AttentionKind, ModelConfig
 from modelwright.model.cross_entropy import ChunkedLoss, surprise_and_slope
 from modelwright.model.gpu_kernels import gpu_surprise_and_slope
 from modelwright.model.transformer import Transformer
 from modelwright.runtime.device import describe_machine
+from modelwright.training import adamw_kernel
+from modelwright.training.fused import FusedAdamW, move_by_torch
 from modelwright.training.optimizers import OptimizerConfig, make_optimizer
 from modelwright.training.step import measure_gradient
 
@@ -106,15 +111,17 @@ def slope_rows() -> Iterator[Row]:
     compiled = torch.compile(surprise_and_slope)
     took = milliseconds(lambda: compiled(logits, targets, N_VOCAB, 1.0))
     yield Row("slope", "torch, compiled", took, 2 * logits.nbytes)
-    usual = gpu_kernels.block, gpu_kernels.warps, gpu_kernels.share_of_cache
-    for block, warps in ((2048, 4), (4096, 8), (4096, 16), (8192, 8), (8192, 16), (16_384, 32)):
-        for share in (0.25, 0.5, 1.0, 100.0):
-            gpu_kernels.block, gpu_kernels.warps = block, warps
-            gpu_kernels.share_of_cache = share
-            took = milliseconds(lambda: gpu_surprise_and_slope(logits, targets, N_VOCAB, 1.0))
-            way = f"triton, block {block}, {warps} warps, {share} of the cache"
-            yield Row("slope", way, took, 2 * logits.nbytes)
-    gpu_kernels.block, gpu_kernels.warps, gpu_kernels.share_of_cache = usual
+    names = ("lanes", "parts", "warps")
+    usual = [getattr(gpu_kernels, name) for name in names]
+    cuts = ((1024, 2, 4), (1024, 4, 4), (2048, 1, 4), (2048, 1, 8), (2048, 2, 8), (2048, 4, 8))
+    for cut in (*cuts, (2048, 2, 4), (4096, 1, 8), (4096, 1, 16)):
+        for name, value in zip(names, cut, strict=True):
+            setattr(gpu_kernels, name, value)
+        took = milliseconds(lambda: gpu_surprise_and_slope(logits, targets, N_VOCAB, 1.0))
+        way = f"triton, {cut[0]} lanes x {cut[1]}, {cut[2]} warps"
+        yield Row("slope", way, took, 2 * logits.nbytes)
+    for name, value in zip(names, usual, strict=True):
+        setattr(gpu_kernels, name, value)
 
 
 def added_products() -> Iterator[Row]:
@@ -175,11 +182,8 @@ def attention_rows() -> Iterator[Row]:
 
 
 def update_rows() -> Iterator[Row]:
-    """Clipping and the update of GPT-2 small, by rule."""
-    shape = ModelConfig(
-        vocab_size=N_ROWS, context=1024, d_model=768, n_layers=12, n_heads=12, bias=True
-    )
-    model = Transformer(shape, dtype=torch.bfloat16).to(cuda)
+    """Clipping and the update of GPT-2 small by rule, and AdamW by its kernels and their cuts."""
+    model = Transformer(gpt2(12, 768), dtype=torch.bfloat16).to(cuda)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.normal_(0, 0.02)
@@ -193,9 +197,56 @@ def update_rows() -> Iterator[Row]:
             _, divisor = measure_gradient(model, 1.0, 1.0)
             optimizer.step(1e-4, divisor=divisor, void=torch.zeros_like(divisor))
 
-        # The norm reads the gradient; AdamW reads four numbers and writes three and a gradient.
-        n_bytes = (4 + 32) * n_parameters if kind == "adamw" else 0
+        # The norm reads the gradient; AdamW reads four numbers and writes three.
+        n_bytes = (4 + 28) * n_parameters if kind == "adamw" else 0
         yield Row("update", kind, milliseconds(work), n_bytes)
+    del model, optimizer, work
+    yield from adamw_rows("GPT-2 small", gpt2(12, 768))
+    yield from adamw_rows("GPT-2 XL", gpt2(48, 1600))
+
+
+def gpt2(n_layers: int, d_model: int) -> ModelConfig:
+    return ModelConfig(
+        vocab_size=N_ROWS,
+        context=1024,
+        d_model=d_model,
+        n_layers=n_layers,
+        n_heads=d_model // 64,
+        bias=True,
+    )
+
+
+def adamw_rows(name: str, shape: ModelConfig) -> Iterator[Row]:
+    """AdamW of a model's tensors, without the norm: on the device, and what the host takes."""
+    with torch.device("meta"):
+        shapes = [parameter.shape for parameter in Transformer(shape).parameters()]
+    parameters = [torch.nn.Parameter(0.02 * torch.randn(one, device=cuda)) for one in shapes]
+    optimizer = FusedAdamW([{"params": parameters, "lr": 1e-4}], betas=(0.9, 0.95), epsilon=1e-8)
+    optimizer.grad_scale, optimizer.found_inf = torch.ones(2, device=cuda).mul_(3.7).unbind()
+    optimizer.found_inf.zero_()
+    for parameter in parameters:
+        parameter.grad = torch.randn_like(parameter)
+    n_bytes = 28 * sum(parameter.numel() for parameter in parameters)
+    tensors = f"{name}, {len(shapes)} tensors"
+    own = optimizer.move
+    for way, move in {"torch": move_by_torch, "triton": own}.items():
+        optimizer.move = move
+        yield Row("adamw", f"{way}, {tensors}", milliseconds(optimizer.step), n_bytes)
+        began = time.perf_counter()
+        optimizer.step()
+        yield Row("adamw", f"{way}, {tensors}, the host", 1000 * (time.perf_counter() - began))
+    names = ("block", "warps", "blocks_in_chunk")
+    usual = [getattr(adamw_kernel, one) for one in names]
+    cuts = ((512, 4, 8), (1024, 4, 1), (1024, 4, 2), (1024, 4, 4), (1024, 4, 8), (1024, 4, 16))
+    for cut in (*cuts, (1024, 8, 4), (2048, 4, 2), (2048, 8, 2), (2048, 8, 8), (4096, 8, 1)):
+        for one, value in zip(names, cut, strict=True):
+            setattr(adamw_kernel, one, value)
+        optimizer._lists.clear()  # and with them the tables of another cut
+        block, warps, blocks = cut
+        way = f"triton, {name}, block {block}, {warps} warps, {blocks} blocks in a chunk"
+        yield Row("adamw", way, milliseconds(optimizer.step), n_bytes)
+    for one, value in zip(names, usual, strict=True):
+        setattr(adamw_kernel, one, value)
 
 
 def sum_rows() -> Iterator[Row]:
@@ -213,6 +264,45 @@ def sum_rows() -> Iterator[Row]:
         yield Row("bias", name, milliseconds(work), slopes.nbytes)
 
 
+def block_rows() -> Iterator[Row]:
+    """What blocks do between their products, of 65,536 tokens."""
+    for n_heads, d_head, seq, is_llama in ((12, 64, 1024, False), (6, 128, 2048, True)):
+        width, batch = n_heads * d_head, 65_536 // seq
+        qkv = torch.randn(batch, seq, 3 * width, device=cuda, dtype=torch.bfloat16)
+        rest: list[Any] = [None] * 4
+        if is_llama:
+            angles = torch.randn(1, 1, seq, d_head // 2, device=cuda)
+            rest = [angles.cos().bfloat16(), angles.sin().bfloat16()]
+            rest += [torch.ones(d_head, device=cuda), torch.ones(d_head, device=cuda)]
+        settings: Any = (*rest, 1e-5, n_heads, n_heads)
+        shape = batch, seq, n_heads, d_head
+        slopes: list[Any] = [
+            torch.randn(shape, device=cuda, dtype=torch.bfloat16).transpose(1, 2) for _ in range(3)
+        ]
+        kind = "normalised and turned" if is_llama else "with a bias"
+        if is_llama:
+            took = milliseconds(partial(turn_heads, qkv, *settings))
+            yield Row("heads", f"{n_heads} x {d_head}, {kind}", took, 4 / 3 * qkv.nbytes)
+        source = qkv if is_llama else None
+        usual = block_kernels.tile, block_kernels.n_programs, block_kernels.warps
+        cuts = ((1024, 1056, 4), (2048, 1056, 4), (2048, 2112, 4), (2048, 4224, 4))
+        for cut in (*cuts, (4096, 1056, 8), (4096, 2112, 4)):
+            block_kernels.tile, block_kernels.n_programs, block_kernels.warps = cut
+            given = (*slopes, source, *settings, not is_llama)
+            took = milliseconds(partial(heads_slope, *given))
+            way = f"back, {n_heads} x {d_head}, {kind}, tile {cut[0]}, {cut[1]}, {cut[2]} warps"
+            yield Row("heads", way, took, (8 / 3 if is_llama else 2) * qkv.nbytes)
+        block_kernels.tile, block_kernels.n_programs, block_kernels.warps = usual
+    x = torch.randn(64, 1024, 3072, device=cuda, dtype=torch.bfloat16)
+    slope = torch.randn_like(x)
+    for columns, programs in ((64, 1056), (128, 1056), (128, 2112), (256, 1056), (512, 1056)):
+        usual = block_kernels.columns, block_kernels.n_programs
+        block_kernels.columns, block_kernels.n_programs = columns, programs
+        took = milliseconds(lambda: gelu_slope(slope, x))
+        block_kernels.columns, block_kernels.n_programs = usual
+        yield Row("gelu", f"back, {columns} columns, {programs} programs", took, 3 * x.nbytes)
+
+
 parts: dict[str, Callable[[], Iterator[Row]]] = {
     "slope": slope_rows,
     "loss": lambda: loss_rows(65_536),
@@ -220,6 +310,7 @@ parts: dict[str, Callable[[], Iterator[Row]]] = {
     "attention": attention_rows,
     "update": update_rows,
     "sums": sum_rows,
+    "blocks": block_rows,
 }
 
 

@@ -49,7 +49,7 @@ nanochat += ("mlp=relu2", "norm=rmsnorm", "positions=rope", "qk_norm=true", "tie
 shapes = {f"gpt2-{n}": [f"model.preset=gpt2-{n}"] for n in ("small", "medium", "large", "xl")}
 shapes["tiny"] = ["model.preset=gpt2-small", *(f"model.{setting}" for setting in toy)]
 shapes["nanochat"] = [*(f"model.{setting}" for setting in nanochat), "training.batch_tokens=524288"]
-everybody = ["plain", "hf", "ours"]
+everybody = ["plain", "lean", "hf", "ours"]
 sensible = {"gpt2-small": everybody, "tiny": everybody}
 
 # What kernels are for, by their names; the first that fits. Those of the compiler, which begin with
@@ -151,7 +151,7 @@ def take_turns(
     for name, contender in contenders.items():
         found[name]["seconds"] = statistics.median(found[name]["rounds"])
         found[name]["n_steps"] = n_steps[name]
-        if is_profiled and name != "hf":
+        if is_profiled and name in ("plain", "ours"):
             _profile_into(found, name, contender, case.device)
 
 

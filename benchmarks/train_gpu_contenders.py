@@ -2,7 +2,9 @@
 
 - ours: `RealStep`, which is the trainer's own step.
 - plain: in the manner of nanoGPT: fp32 weights under `torch.autocast`, so the residual stream is
-  fp32; cross-entropy of all logits at once; all compiled as one; the loss is rarely read.
+  fp32; cross-entropy of all logits at once, which are a result beside the loss; all compiled as
+  one; the loss is rarely read.
+- lean: the same without the logits as a result, so that the compiler need not keep them.
 - hf: `GPT2LMHeadModel` in the same loop.
 
 All begin with the same weights and learn from one batch, which is on the device already.
@@ -101,7 +103,7 @@ class Peer:
         loss = torch.zeros(())
         for _ in range(n_steps):
             with self.autocast:
-                loss = self.program(*self.batch)
+                loss = loss_in(self.program(*self.batch))
             loss.backward()
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.clip_norm)
             self.optimizer.step()
@@ -114,7 +116,12 @@ class Peer:
     def loss(self, batch: Ids) -> float:
         """As that of ours."""
         with self.autocast:
-            return self.model(*(ids[:N_CHECKED] for ids in batch)).item()
+            return loss_in(self.model(*(ids[:N_CHECKED] for ids in batch))).item()
+
+
+def loss_in(result: Tensor | tuple[Tensor, Tensor]) -> Tensor:
+    """What a peer learns from; some give their logits with it."""
+    return result[1] if isinstance(result, tuple) else result
 
 
 class PlainAttention(nn.Module):
@@ -153,8 +160,9 @@ class PlainBlock(nn.Module):
 class PlainGPT2(nn.Module):
     """GPT-2 with the loss inside, so that one program holds it all."""
 
-    def __init__(self, shape: ModelConfig) -> None:
+    def __init__(self, shape: ModelConfig, *, gives_logits: bool) -> None:
         super().__init__()
+        self.gives_logits = gives_logits
         width = shape.d_model
         self.embedding = nn.Embedding(shape.padded_vocab, width)
         self.positions = nn.Embedding(shape.context, width)
@@ -163,12 +171,13 @@ class PlainGPT2(nn.Module):
         self.unembedding = nn.Linear(width, shape.padded_vocab, bias=False)
         self.unembedding.weight = self.embedding.weight
 
-    def forward(self, ids: Tensor, targets: Tensor) -> Tensor:
+    def forward(self, ids: Tensor, targets: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         x = self.embedding(ids) + self.positions(torch.arange(ids.shape[1], device=ids.device))
         for block in self.blocks:
             x = block(x)
         logits = self.unembedding(self.norm(x))
-        return functional.cross_entropy(logits.flatten(0, 1), targets.flatten())
+        loss = functional.cross_entropy(logits.flatten(0, 1), targets.flatten())
+        return (logits, loss) if self.gives_logits else loss
 
 
 class HuggingFaceGPT2(nn.Module):
@@ -193,7 +202,9 @@ class HuggingFaceGPT2(nn.Module):
 def make_peer(name: str, shape: ModelConfig, site: Site) -> nn.Module:
     """A model of that shape."""
     with torch.device(site.device):
-        return PlainGPT2(shape) if name == "plain" else HuggingFaceGPT2(shape)
+        if name == "hf":
+            return HuggingFaceGPT2(shape)
+        return PlainGPT2(shape, gives_logits=name == "plain")
 
 
 @torch.no_grad()

@@ -110,6 +110,7 @@ def peak(
         is_compiled=False,
         micro_batch=micro_batch or n_sequences,
         capability=device_named(on).capability,
+        kernels="triton",
     )
     return trace_step(config, config.model, site).trace.peak_bytes
 

@@ -20,6 +20,7 @@ from modelwright.runtime.files import sha256_of
 from modelwright.runtime.progress import Progress
 from modelwright.training.assembly import fresh_state, make_loader, prepare
 from modelwright.training.attempt import take_step
+from modelwright.training.capture import RecordedStep, cuda_graph
 from modelwright.training.loop import Interrupted
 from modelwright.training.metrics import read_metrics
 from modelwright.training.runs import resume, train
@@ -152,6 +153,28 @@ def test_a_recorded_run_goes_on_after_a_bad_batch(tmp_path: Path):
         metrics, action = take_step(state, config, loader)
     assert action == "take"
     assert metrics["loss"] < 10
+
+
+def test_where_the_memory_for_a_recording_is_missing_steps_go_on_without(tmp_path: Path):
+    prepared = prepare(small.run_config(tmp_path, *longer, "training.cuda_graph=true"))
+    state = fresh_state(prepared)
+    n_tries = []
+
+    def record(function: Any) -> Any:
+        def with_too_much() -> torch.Tensor:
+            result = function()
+            n_tries.append(torch.empty(2**45, dtype=torch.uint8, device=gpu))
+            return result
+
+        n_tries.append(None)
+        return cuda_graph(with_too_much)
+
+    state.recorded = RecordedStep(state.model, state.optimizer, record=record)
+    with make_loader(prepared) as loader:
+        found = [take_step(state, prepared.config, loader)[0]["loss"] for _ in range(9)]
+    assert n_tries == [None]
+    assert found[-1] < found[0]
+    assert torch.randn(3, device=gpu).isfinite().all()  # the generator is out of it too
 
 
 def test_attention_is_timed_as_it_is_used():

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from modelwright.data.loader import not_a_target
 from modelwright.model import gpu_kernels
-from modelwright.model.cross_entropy import ChunkedLoss, surprise_and_slope
+from modelwright.model.cross_entropy import ChunkedLoss, add_product, surprise_and_slope
 from modelwright.model.gpu_kernels import (
     gpu_surprise_and_slope,
     suits_gpu_kernel,
@@ -72,26 +72,19 @@ def test_the_slope_is_that_of_the_twin(
     assert ours[:, n_vocab:].eq(0).all()
 
 
-@pytest.mark.parametrize("block", [64, 4096])
+@pytest.mark.parametrize(("lanes", "parts"), [(64, 1), (64, 4), (2048, 2), (8192, 1)])
 @pytest.mark.parametrize("warps", [1, 4, 32])
 def test_how_the_work_is_cut_does_not_matter(
-    block: int, warps: int, monkeypatch: pytest.MonkeyPatch
+    lanes: int, parts: int, warps: int, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(gpu_kernels, "block", block)
+    monkeypatch.setattr(gpu_kernels, "lanes", lanes)
+    monkeypatch.setattr(gpu_kernels, "parts", parts)
     monkeypatch.setattr(gpu_kernels, "warps", warps)
     logits, targets = rows(5008, 5000, torch.bfloat16)
     loss, slope = exact(logits, targets, 5000, 1.0)
     ours_loss, ours = gpu_surprise_and_slope(logits, targets, 5000, 1.0)
     assert ours_loss.item() == pytest.approx(loss.item(), rel=1e-5)
     assert_near(ours, slope)
-
-
-@pytest.mark.parametrize("n_programs", [1, 5, 23, 100])
-def test_rows_may_share_a_program(n_programs: int, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(gpu_kernels, "rows_at_once", lambda logits: n_programs)
-    logits, targets = rows(304, 300, torch.float32)
-    _, slope = exact(logits, targets, 300, 1.0)
-    assert_near(gpu_surprise_and_slope(logits, targets, 300, 1.0)[1], slope)
 
 
 @pytest.mark.parametrize("dtype", dtypes)
@@ -311,3 +304,17 @@ def test_tensors_on_several_devices_are_refused():
     logits, targets = rows(304, 300, torch.bfloat16)
     with pytest.raises(ValueError, match="on cuda:0, cpu, but"):
         gpu_surprise_and_slope(logits, targets.cpu(), 300, 1.0)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_product_is_added_without_being_rounded_in_between(dtype: torch.dtype):
+    generator = torch.Generator(gpu).manual_seed(1)
+    left = torch.randn(304, 700, device=gpu, generator=generator).to(dtype)
+    right = torch.randn(700, 96, device=gpu, generator=generator).to(dtype)
+    total = 1000 * torch.randn(304, 96, device=gpu, generator=generator)
+    expected = total.double() + left.double() @ right.double()
+    torch.cuda.reset_peak_memory_stats()
+    held = torch.cuda.memory_allocated()
+    add_product(total, left, right)
+    assert torch.cuda.max_memory_allocated() - held < 2 * total.numel()  # no product beside it
+    assert torch.allclose(total.double(), expected, rtol=1e-6, atol=1e-3)

@@ -274,6 +274,7 @@ class Attention(nn.Module):
         self.output = Linear(n_heads * d_head, d_model, bias=bias, dtype=dtype)
         self.dropout = dropout
         self.attend = attend
+        self.heads_of: HeadsOf = heads_of
 
     def forward(
         self,
@@ -281,15 +282,28 @@ class Attention(nn.Module):
         turns: Turns | None,
         visible: Bool[Tensor, "#batch 1 seq seq"] | None,
     ) -> Float[Tensor, "batch seq d_model"]:
-        heads = rearrange(
-            self.qkv(x), "batch seq (head d_head) -> batch head seq d_head", d_head=self.d_head
-        )
-        queries, keys, values = heads.split(self.head_counts, dim=1)
-        mixed = self.attend(
-            turned(self.query_norm(queries), turns),
-            turned(self.key_norm(keys), turns),
-            values,
-            visible,
-            self.dropout if self.training else 0.0,
-        )
+        queries, keys, values = self.heads_of(self, x, turns)
+        dropout = self.dropout if self.training else 0.0
+        mixed = self.attend(queries, keys, values, visible, dropout)
         return self.output(rearrange(mixed, "batch head seq d_head -> batch seq (head d_head)"))
+
+
+HeadsOf = Callable[[Attention, Tensor, Turns | None], tuple[Tensor, Tensor, Tensor]]
+
+
+def heads_of(
+    attention: Attention, x: Float[Tensor, "batch seq d_model"], turns: Turns | None
+) -> tuple[
+    Float[Tensor, "batch head seq d_head"],
+    Float[Tensor, "batch kv_head seq d_head"],
+    Float[Tensor, "batch kv_head seq d_head"],
+]:
+    """Queries, keys and values of a stream; the first two normalised and turned."""
+    heads = rearrange(
+        attention.qkv(x),
+        "batch seq (head d_head) -> batch head seq d_head",
+        d_head=attention.d_head,
+    )
+    queries, keys, values = heads.split(attention.head_counts, dim=1)
+    queries = turned(attention.query_norm(queries), turns)
+    return queries, turned(attention.key_norm(keys), turns), values

@@ -11,6 +11,25 @@ from modelwright.data.loader import not_a_target
 
 # Logits, targets, how many columns are tokens, scale: the loss, and its slope in the logits.
 SlopeOf = Callable[[Tensor, Tensor, int, Any], tuple[Tensor, Tensor]]
+# A sum in place, and two matrices whose product is added to it.
+AddProduct = Callable[[Tensor, Tensor, Tensor], None]
+
+
+def add_product(
+    total: Float[Tensor, "rows columns"],
+    left: Float[Tensor, "rows inner"],
+    right: Float[Tensor, "inner columns"],
+) -> None:
+    """Add the product of two matrices to a sum of their format or a wider one, in place.
+
+    An NVIDIA GPU adds while it multiplies, without rounding the product to the narrower format.
+    """
+    if left.dtype == total.dtype:
+        total.addmm_(left, right)
+    elif total.is_cuda and torch.version.hip is None:
+        torch.addmm(total, left, right, out_dtype=total.dtype, out=total)
+    else:
+        total += left @ right
 
 
 class ChunkedLoss(torch.autograd.Function):
@@ -30,11 +49,13 @@ class ChunkedLoss(torch.autograd.Function):
         scale: float | Float[Tensor, ""],
         slope_of: SlopeOf,
         chunk: int | None = None,
+        add: AddProduct = add_product,
     ) -> Float[Tensor, ""]:
         """Args:
         weight: one row a token, and rows beyond `n_vocab` that are none.
-        slope_of: `surprise_and_slope`, or a compiled edition of it.
+        slope_of: `surprise_and_slope`, or another edition of it.
         chunk: how many positions have their logits at once; None takes what suits the device.
+        add: `add_product`, or another edition of it.
         """
         wants_gradient = any(ctx.needs_input_grad)
         matrix = weight.to(hidden.dtype)
@@ -51,19 +72,23 @@ class ChunkedLoss(torch.autograd.Function):
             loss += surprise
             if wants_gradient:
                 torch.mm(d_logits, matrix, out=d_hidden[here])
-                if hidden.dtype == wide:
-                    d_weight.addmm_(d_logits.T, hidden[here])
-                else:
-                    d_weight += d_logits.T @ hidden[here]
+                add(d_weight, d_logits.T, hidden[here])
+            del logits, d_logits  # before there are others
         if wants_gradient:
             ctx.save_for_backward(d_hidden, d_weight)
+        ctx.is_given = False
         return loss * scale
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        if ctx.is_given:
+            raise RuntimeError("the gradient of this loss was given already; compute the loss anew")
+        ctx.is_given = True
         d_hidden, d_weight = ctx.saved_tensors
         (gradient,) = gradients
-        return d_hidden * gradient.to(d_hidden.dtype), d_weight * gradient, *[None] * 5
+        # In place: they are of no use to anyone else.
+        d_hidden.mul_(gradient.to(d_hidden.dtype))
+        return d_hidden, d_weight.mul_(gradient), *[None] * 6
 
 
 def surprise_and_slope(
@@ -94,7 +119,14 @@ def chunk_rows(matrix: Float[Tensor, "rows d_model"]) -> int:
     return usual_chunk(matrix.device.type, len(matrix))
 
 
-def usual_chunk(device_type: str, n_rows: int) -> int:
-    """The same for a kind of device and the rows of the token matrix."""
+def usual_chunk(device_type: str, n_rows: int, *, in_place: torch.dtype | None = None) -> int:
+    """The same for a kind of device and the rows of the token matrix.
+
+    Args:
+        in_place: the format of logits whose slopes take their place; None if they are made anew.
+            A power of two of them makes products that divide well among the parts of a GPU.
+    """
+    if in_place is not None:
+        return max(64, 1 << ((2**29 // (in_place.itemsize * n_rows)).bit_length() - 1))
     n_bytes = 2**29 if device_type == "cuda" else 2**23
     return max(64, n_bytes // (4 * n_rows))

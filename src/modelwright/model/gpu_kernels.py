@@ -1,13 +1,13 @@
 """The loss and its slope by one kernel of our own, for an NVIDIA GPU.
 
 `surprise_and_slope` passes over the logits many times, and every pass waits for memory. Here a row
-comes from memory once, is read again while it is still in the cache, and is written once. The
+is read twice, the second time from the cache if it is still there, and written once. The
 kernel is written in Triton, which is loaded when it first runs.
 """
 
 from functools import cache
 from importlib.util import find_spec
-from typing import Any, no_type_check
+from typing import Any, Literal, no_type_check
 
 import torch
 from jaxtyping import Float, Int
@@ -17,10 +17,11 @@ from modelwright.data.loader import not_a_target
 from modelwright.model.cross_entropy import surprise_and_slope
 
 # What a benchmark may vary: they change the speed, and no more than the last bits of a result.
-block = 8192  # columns at a time; a power of two
-warps = 16  # groups of 32 threads that share a block
-share_of_cache = 0.5  # that the rows being worked on may fill
+lanes = 2048  # columns side by side, each with a sum of its own; a power of two
+parts = 2  # so many times as many at a time, so that memory is asked for much at once
+warps = 8  # groups of 32 threads that share a row
 
+Kernels = Literal["torch", "triton"]
 dtypes = (torch.bfloat16, torch.float16, torch.float32)
 
 
@@ -77,7 +78,7 @@ def turn_into_slope(
             f"n_vocab is {n_vocab}, but it is at least one and at most the columns of the logits, "
             f"which are {logits.shape[1]}"
         )
-    return launch(logits, targets, n_vocab, scale, factor, rows_at_once(logits))
+    return launch(logits, targets, n_vocab, scale, factor)
 
 
 @turn_into_slope.register_fake
@@ -87,31 +88,25 @@ def _losses_without_numbers(
     return logits.new_empty(logits.shape[0], dtype=torch.float32)
 
 
-def rows_at_once(logits: Float[Tensor, "tokens rows"]) -> int:
-    """How many rows to work on together: not so many that they drive each other from the cache."""
-    gpu = torch.cuda.get_device_properties(logits.device)
-    row_bytes = logits.shape[1] * logits.element_size()
-    return max(gpu.multi_processor_count, int(share_of_cache * gpu.L2_cache_size) // row_bytes)
-
-
 def launch(
     logits: Float[Tensor, "tokens rows"],
     targets: Int[Tensor, " tokens"],
     n_vocab: int,
     scale: float,
     factor: Float[Tensor, ""] | None,
-    n_programs: int,
 ) -> Float[Tensor, " tokens"]:
-    """Start the kernel, and do not wait for it; each program takes every `n_programs`-th row."""
+    """Start the kernel, and do not wait for it; each program takes a row."""
     n_tokens, n_columns = logits.shape
     losses = logits.new_empty(n_tokens, dtype=torch.float32)
     if n_tokens == 0:
         return losses
-    width = min(block, 1 << (n_columns - 1).bit_length())
+    wide = min(lanes * parts, 1 << (n_columns - 1).bit_length())  # as much as a narrow row fills
+    n_lanes = min(lanes, wide)
     with torch.cuda.device_of(logits):
-        _kernel()[(min(n_tokens, n_programs),)](
-            logits, targets, losses, factor, scale, n_tokens, logits.stride(0), n_columns, n_vocab,
-            ignored=not_a_target, block=width, num_warps=max(1, warps * width // block),
+        _kernel()[(n_tokens,)](
+            logits, targets, losses, factor, scale, logits.stride(0), n_columns, n_vocab,
+            ignored=not_a_target, lanes=n_lanes, parts=wide // n_lanes,
+            num_warps=max(1, warps * n_lanes // lanes),
         )  # fmt: skip
     return losses
 
@@ -122,54 +117,65 @@ def _kernel() -> Any:
     from triton import language as tl  # pyright: ignore[reportMissingImports]
 
     # The checker of shapes would come between Triton and the text that it compiles.
-    @triton.jit(do_not_specialize=["n_tokens"])
+    @triton.jit
     @no_type_check
     def replace_rows(
-        logits, targets, losses, factor, scale, n_tokens, stride, n_columns, n_vocab,
-        ignored: tl.constexpr, block: tl.constexpr,
+        logits, targets, losses, factor, scale, stride, n_columns, n_vocab,
+        ignored: tl.constexpr, lanes: tl.constexpr, parts: tl.constexpr,
     ):  # fmt: skip
-        """Turn rows of logits [n_tokens, n_columns] into their slopes, and give their losses.
+        """Turn a row of logits [n_columns] into its slope, and give its loss.
 
-        The sum of exponentials is kept relative to the largest logit so far, and scaled anew when
-        a larger one comes. It leaves the target out: what the target's chance lacks to one is then
-        a quotient rather than a difference.
+        Each lane keeps the sum of its exponentials relative to its largest logit so far, scaled
+        anew when a larger one comes; only at the end do they hear of each other. The sums leave
+        the target out: what its chance lacks to one is then a quotient, not a difference.
 
         Source: Milakov & Gimelshein, "Online normalizer calculation for softmax", 2018,
-        algorithm 3, with a block in the place of one element, and a sum for each of its columns.
+        algorithm 3, and section 3.1 for the sums of several lanes.
         """
+        side_by_side = tl.arange(0, parts)[:, None] * lanes + tl.arange(0, lanes)[None, :]
         if factor is not None:
             scale *= tl.load(factor)
-        for row in range(tl.program_id(0).to(tl.int64), n_tokens, tl.num_programs(0)):
-            place = logits + row * stride
-            target = tl.load(targets + row)
-            counts = target != ignored
-            is_token = (target >= 0) & (target < n_vocab)
-            missing = tl.where(counts, float("nan"), 0.0)
-            at_target = tl.load(place + target, mask=is_token, other=missing).to(tl.float32)
-            # No infinity, of which the difference to another would be NaN.
-            largest = tl.maximum(at_target, -3.4028234663852886e38)
-            others = tl.zeros([block], tl.float32)
-            # The padding is read too: only where the end is known to be even are loads wide ones.
-            for first in range(0, n_columns, block):
-                columns = first + tl.arange(0, block)
-                is_there = (columns < n_columns) & counts
-                z = tl.load(place + columns, mask=is_there, other=0.0).to(tl.float32)
-                z = tl.where((columns < n_vocab) & (columns != target), z, float("-inf"))
-                larger = tl.maximum(largest, tl.max(z))
-                others = others * tl.exp(largest - larger) + tl.exp(z - larger)
-                largest = larger
-            all_others = tl.sum(others)
-            total = all_others + tl.exp(at_target - largest)
-            surprise = tl.log(total) + (largest - at_target)
-            tl.store(losses + row, tl.where(counts, surprise, 0.0))
-            share = scale / total
-            for first in range(0, n_columns, block):
-                columns = first + tl.arange(0, block)
-                is_there = (columns < n_columns) & counts
-                z = tl.load(place + columns, mask=is_there, other=0.0).to(tl.float32)
-                slope = tl.exp(z - largest) * share
-                slope = tl.where(columns == target, -all_others * share, slope)
-                slope = tl.where((columns < n_vocab) & counts, slope, 0.0)
-                tl.store(place + columns, slope, mask=columns < n_columns)
+        row = tl.program_id(0).to(tl.int64)
+        place = logits + row * stride
+        target = tl.load(targets + row)
+        counts = target != ignored
+        is_token = (target >= 0) & (target < n_vocab)
+        missing = tl.where(counts, float("nan"), 0.0)
+        at_target = tl.load(place + target, mask=is_token, other=missing).to(tl.float32)
+        # No infinity, of which the difference to another would be NaN.
+        lowest = tl.maximum(at_target, -3.4028234663852886e38)
+        largest = tl.zeros([lanes], tl.float32) + lowest
+        others = tl.zeros([lanes], tl.float32)
+        # The padding is read too: only where the end is known to be even are loads wide ones.
+        for first in range(0, n_columns, lanes * parts):
+            columns = first + side_by_side
+            is_there = (columns < n_columns) & counts
+            z = tl.load(place + columns, mask=is_there, other=0.0, eviction_policy="evict_last").to(
+                tl.float32
+            )
+            z = tl.where((columns < n_vocab) & (columns != target), z, float("-inf"))
+            larger = tl.maximum(largest, tl.max(z, axis=0))
+            more = tl.sum(tl.exp(z - larger[None, :]), axis=0)
+            others = others * tl.exp(largest - larger) + more
+            largest = larger
+        largest_of_all = tl.max(largest)
+        all_others = tl.sum(others * tl.exp(largest - largest_of_all))
+        largest = largest_of_all
+        total = all_others + tl.exp(at_target - largest)
+        surprise = tl.log(total) + (largest - at_target)
+        tl.store(losses + row, tl.where(counts, surprise, 0.0))
+        share = scale / total
+        for first in range(0, n_columns, lanes * parts):
+            columns = first + side_by_side
+            is_there = (columns < n_columns) & counts
+            z = tl.load(
+                place + columns, mask=is_there, other=0.0, eviction_policy="evict_first"
+            ).to(tl.float32)
+            slope = tl.exp(z - largest) * share
+            slope = tl.where(columns == target, -all_others * share, slope)
+            slope = tl.where((columns < n_vocab) & counts, slope, 0.0)
+            tl.store(
+                place + columns, slope, mask=columns < n_columns, eviction_policy="evict_first"
+            )
 
     return replace_rows

@@ -42,6 +42,7 @@ def next_token_loss(
         scale,
         model.slope_of,
         model.loss_chunk,
+        model.add_product,
     )
 
 

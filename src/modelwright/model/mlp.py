@@ -47,9 +47,18 @@ class Mlp(nn.Module):
         self.up = Linear(d_model, d_ff, bias=bias, dtype=dtype)
         self.down = Linear(d_ff, d_model, bias=bias, dtype=dtype)
         self.activation = activation
+        self.hidden_units: HiddenUnits = hidden_units
 
     def forward(self, x: Float[Tensor, "*axes d_model"]) -> Float[Tensor, "*axes d_model"]:
-        return self.down(self.activation(self.up(x)))
+        return self.down(self.hidden_units(self, x))
+
+
+HiddenUnits = Callable[[Mlp, Tensor], Tensor]
+
+
+def hidden_units(mlp: Mlp, x: Float[Tensor, "*axes d_model"]) -> Float[Tensor, "*axes d_ff"]:
+    """What an MLP has between its two products."""
+    return mlp.activation(mlp.up(x))
 
 
 def gated_silu(gate: Tensor, up: Tensor) -> Tensor:

@@ -73,12 +73,19 @@ def keep_products(_context: Any, operation: Any, *_: Any, **__: Any) -> Checkpoi
 
 
 def compile_blocks(model: Transformer) -> None:
-    """Let torch.compile make one program for all blocks and one for the loss, in place.
+    """Let torch.compile make programs for all blocks, the last norm and the loss, in place.
 
     A loss that is computed by a kernel of its own stays as it is.
     """
     for block in model.blocks:
         assert isinstance(block, nn.Module)
         block.compile()
+    if has_norm(model):
+        model.norm.compile()
     if model.slope_of is surprise_and_slope:
         model.slope_of = torch.compile(surprise_and_slope)
+
+
+def has_norm(model: Transformer) -> bool:
+    """Whether the stream is normalised once more behind the last block."""
+    return not isinstance(model.norm, nn.Identity)

@@ -12,7 +12,12 @@ from modelwright.model.attention import (
     make_attend,
 )
 from modelwright.model.config import ModelConfig
-from modelwright.model.cross_entropy import SlopeOf, surprise_and_slope
+from modelwright.model.cross_entropy import (
+    AddProduct,
+    SlopeOf,
+    add_product,
+    surprise_and_slope,
+)
 from modelwright.model.linear import Embedding, Linear
 from modelwright.model.mlp import make_mlp
 from modelwright.model.norms import make_norm
@@ -141,6 +146,7 @@ class Transformer(nn.Module):
         if config.tie_embeddings:
             self.unembedding.weight = self.embedding.weight
         self.slope_of: SlopeOf = surprise_and_slope
+        self.add_product: AddProduct = add_product
         self.loss_chunk: int | None = None  # positions whose logits exist at once
 
     def hidden(

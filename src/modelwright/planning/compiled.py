@@ -23,8 +23,9 @@ from torch.utils.flop_counter import flop_registry
 
 from modelwright.accounting.tracing import Tracer, layout_of, n_shapes, program_call, size_of
 from modelwright.model.attention import Attention
+from modelwright.model.cross_entropy import surprise_and_slope
 from modelwright.model.linear import Linear
-from modelwright.model.recompute import kept
+from modelwright.model.recompute import has_norm, kept
 from modelwright.model.transformer import Transformer
 
 aten = torch.ops.aten
@@ -62,14 +63,17 @@ known_programs: "OrderedDict[Any, Program]" = OrderedDict()
 
 
 def compile_for_trace(model: Transformer, tracer: Tracer, *, recompute: str, every: int) -> None:
-    """Let the blocks of a model without numbers pass for compiled ones, in place."""
+    """Let what is compiled of a model without numbers pass for it, in place."""
     shape = replace(model.config, n_layers=1)
     for number, block in enumerate(model.blocks):
         kind = recompute if number % every == 0 else "none"
         formats = model.dtype, model.embedding.dtype
-        alike = (shape, formats, attention_of(block), multiply_of(block), kind)
-        block.forward = partial(_run_block, block, alike, tracer)
-    model.slope_of = partial(_slope, tracer)
+        alike = (shape, formats, attention_of(block), ways_of(block), kind)
+        block.forward = partial(_run, block, alike, tracer)
+    if has_norm(model):
+        model.norm.forward = partial(_run, model.norm, (shape, "none"), tracer)
+    if model.slope_of is surprise_and_slope:
+        model.slope_of = partial(_slope, tracer)
 
 
 def attention_of(block: nn.Module) -> str:
@@ -78,27 +82,29 @@ def attention_of(block: nn.Module) -> str:
     return repr((attend.func, attend.args)) if isinstance(attend, partial) else repr(attend)
 
 
-def multiply_of(block: nn.Module) -> str:
-    """What a block's linear layers multiply with, by name."""
-    return next(one.multiply.__name__ for one in block.modules() if isinstance(one, Linear))
+def ways_of(block: nn.Module) -> tuple[str, ...]:
+    """What else a block computes with, by name."""
+    ways = [one.multiply.__name__ for one in block.modules() if isinstance(one, Linear)]
+    ways += [one.heads_of.__name__ for one in block.modules() if isinstance(one, Attention)]
+    return tuple(ways)
 
 
-def _run_block(block: nn.Module, alike: tuple[Any, ...], tracer: Tracer, *inputs: Any) -> Tensor:
+def _run(module: nn.Module, alike: tuple[Any, ...], tracer: Tracer, *inputs: Any) -> Tensor:
     tensors = [x for x in tree_leaves(inputs) if isinstance(x, Tensor)]
-    parameters = dict(block.named_parameters())
-    key = (*alike, *((x.shape, x.dtype, x.requires_grad) for x in tensors))
+    parameters = dict(module.named_parameters())
+    key = (type(module), *alike, *((x.shape, x.dtype, x.requires_grad) for x in tensors))
     if key not in known_programs:
         with tracer.looking_away():
-            known_programs[key] = make_program(block, list(parameters), inputs, alike[-1])
+            known_programs[key] = make_program(module, list(parameters), inputs, alike[-1])
         if len(known_programs) > most_programs:
             known_programs.popitem(last=False)
     return _Compiled.apply(known_programs[key], tracer, *parameters.values(), *tensors)
 
 
 def make_program(
-    block: nn.Module, names: list[str], inputs: tuple[Any, ...], recompute: str
+    module: nn.Module, names: list[str], inputs: tuple[Any, ...], recompute: str
 ) -> "Program":
-    """Divide a block's forward and backward as the compiler does."""
+    """Divide the forward and backward of a block or norm as the compiler does."""
     from torch._functorch.aot_autograd import aot_export_joint_simple
     from torch._functorch.partitioners import min_cut_rematerialization_partition
     from torch._inductor.decomposition import select_decomp_table
@@ -106,27 +112,27 @@ def make_program(
 
     leaves, layout = tree_flatten(inputs)
     places = [n for n, leaf in enumerate(leaves) if isinstance(leaf, Tensor)]
-    parameters = [dict(block.named_parameters())[name] for name in names]
-    original = type(block).forward
+    parameters = [dict(module.named_parameters())[name] for name in names]
+    original = type(module).forward
 
     def call(*flat: Tensor) -> tuple[Tensor]:
         given = list(leaves)
         for place, tensor in zip(places, flat[len(names) :], strict=True):
             given[place] = tensor
         weights = dict(zip(names, flat, strict=False))
-        block.forward = partial(original, block)
+        module.forward = partial(original, module)
         try:
-            return (functional_call(block, weights, tree_unflatten(given, layout)),)
+            return (functional_call(module, weights, tree_unflatten(given, layout)),)
         finally:
-            del block.forward
+            del module.forward
 
-    patched = block.__dict__["forward"]
+    patched = module.__dict__["forward"]
     flat = [*parameters, *(leaves[place] for place in places)]
     flat = [torch.empty_like(x).requires_grad_(x.requires_grad) for x in flat]
     joint: Any = aot_export_joint_simple(
         call, tuple(flat), trace_joint=True, decompositions=select_decomp_table()
     )
-    block.forward = patched
+    module.forward = patched
     if recompute == "selective":
         _keep_products(joint)
     forward, backward = min_cut_rematerialization_partition(joint, None, num_fwd_outputs=1)
@@ -162,7 +168,7 @@ def _keep_products(joint: fx.GraphModule) -> None:
 
 @dataclass(frozen=True)
 class Program:
-    """A block as the compiler has divided it.
+    """A block or norm as the compiler has divided it.
 
     Attributes:
         again: what a block that forgets computes once more on its way back; None keeps it.
@@ -348,9 +354,12 @@ def is_view(node: fx.Node) -> bool:
 
 
 def is_library_call(node: fx.Node) -> bool:
-    """Whether a node is a matrix product or attention, for which there is a library."""
+    """Whether a node is a matrix product or attention, for which there is a library, or our own."""
     packet = getattr(node.target, "_overloadpacket", None)
-    return packet in flop_registry or node.target is aten.embedding_dense_backward.default
+    is_ours = getattr(node.target, "namespace", "") == "modelwright"
+    return (
+        is_ours or packet in flop_registry or node.target is aten.embedding_dense_backward.default
+    )
 
 
 def _takes_one(node: fx.Node) -> bool:

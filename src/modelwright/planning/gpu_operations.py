@@ -13,11 +13,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from modelwright.accounting.tracing import Tracer, size_of
+from modelwright.accounting.tracing import Tracer, layout_of, size_of
 from modelwright.model.attention import Attention
 from modelwright.model.config import AttentionKind
 from modelwright.model.norms import RMSNorm, widened
 from modelwright.model.transformer import Transformer
+from modelwright.training.fused import FusedAdamW
+from modelwright.training.updates import Optimizer
 
 aten = torch.ops.aten
 
@@ -28,13 +30,27 @@ def work_as_on_gpu(
     """Let a model without numbers call what it would call on a GPU, in place.
 
     Args:
-        is_compiled: the compiler makes its own kernels of the RMSNorms in the blocks.
+        is_compiled: the compiler makes its own kernels of RMSNorms.
     """
     for module in model.modules():
         if isinstance(module, Attention) and attention in kernels:
             module.attend = partial(attend, attention)
-        elif isinstance(module, RMSNorm) and (not is_compiled or module is model.norm):
+        elif isinstance(module, RMSNorm) and not is_compiled:
             module.forward = partial(_rms_norm, module, tracer)
+    model.add_product = partial(_added_while_multiplied, tracer)
+
+
+def _added_while_multiplied(tracer: Tracer, total: Tensor, left: Tensor, right: Tensor) -> None:
+    """A GPU's `add_product`: nothing is in memory between the product and the sum."""
+    tracer.saw(
+        "addmm_",
+        n_flops=2 * left.shape[0] * left.shape[1] * right.shape[1],
+        n_read=sum(map(size_of, (total, left, right))),
+        n_written=size_of(total),
+        dtype=left.dtype,
+        shapes=tuple(tuple(x.shape) for x in (total, left, right)),
+        layout="".join(map(layout_of, (total, left, right))),
+    )
 
 
 def _rms_norm(norm: RMSNorm, tracer: Tracer, x: Tensor) -> Tensor:
@@ -127,6 +143,19 @@ def turned_in_place(
         dtype=logits.dtype,
     )
     return losses.sum(), logits
+
+
+def update_as_on_gpu(optimizer: Optimizer, tracer: Tracer) -> None:
+    """Let an optimizer that has its state move parameters as on an NVIDIA GPU, in place."""
+    for part in optimizer.parts:
+        if isinstance(part, FusedAdamW):
+            part.move = partial(_moved_at_once, tracer)
+
+
+def _moved_at_once(tracer: Tracer, lists: Any, gradients: list[Tensor], numbers: Any) -> None:
+    """The kernel of `training.adamw_kernel`: gradients are read, and what moves is written too."""
+    n_bytes = sum(map(size_of, gradients))
+    tracer.saw("adamw", n_read=4 * n_bytes, n_written=3 * n_bytes, dtype=torch.float32)
 
 
 def gpu_scratch(capability: tuple[int, int] | None) -> Callable[[Any, Sequence[Any]], int]:

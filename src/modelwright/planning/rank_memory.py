@@ -72,11 +72,12 @@ def rank_lines(
     units = sharing_units(shape)
     runs = unit_runs(trace, units)
     reduced_at = _reduced_at(runs)
+    back_at = next(run.start for run in runs if run.phase == "backward")
     shared: list[Held] = []
     for held in trace.storages:
         if held.kind == "gradients":
             done = _end_at(runs, reduced_at, held.born)
-            shared += _gradient(held, sharing, n_portions, done, rounding)
+            shared += _gradient(held, sharing, n_portions, done, back_at, rounding)
         elif held.kind != "batches":
             shared.append(_share(held, sharing, rounding))
     lines = Trace(trace.operations, shared).timeline()
@@ -149,11 +150,16 @@ def _share_bytes(held: Held, n_parts: int, rounding: int) -> int:
 
 
 def _gradient(
-    held: Held, sharing: Sharing, n_portions: int, reduced_at: int, rounding: int
+    held: Held, sharing: Sharing, n_portions: int, reduced_at: int, back_at: int, rounding: int
 ) -> Iterator[Held]:
-    """A new gradient, whole until it has been added to those that stay."""
+    """A new gradient, whole until it has been added to those that stay.
+
+    Args:
+        back_at: when the way back begins; a gradient that the loss has made waits for it.
+    """
     if has_buckets(sharing) or (sharing.stage < 2 and n_portions > 1):
-        yield dataclasses.replace(held, kind="temporaries", died=held.born + 1)
+        died = max(held.born, back_at) + 1
+        yield dataclasses.replace(held, kind="temporaries", died=died)
         return
     yield dataclasses.replace(held, died=reduced_at)
     if n_portions == 1:

@@ -10,6 +10,7 @@ from modelwright.accounting.parameters import count_parameters
 from modelwright.model.attention import choose_attention
 from modelwright.model.config import AttentionKind, ModelConfig
 from modelwright.model.fp8 import obstacle_of_gpu
+from modelwright.model.gpu_kernels import Kernels
 from modelwright.planning.fit import room_bytes, settle
 from modelwright.planning.step import Site
 from modelwright.runtime.device import Precision, choose_dtype, choose_precision
@@ -128,16 +129,27 @@ def first_site(config: RunConfig, device: Device | None) -> Site:
         n_lanes=n_lanes,
         n_batches=1 if device is None else n_batches_on_gpu,
         capability=None if device is None else device.capability,
+        kernels=planned_kernels(config, device),
     )
+
+
+def planned_kernels(config: RunConfig, device: Device | None) -> Kernels:
+    """Whose kernels: on an NVIDIA GPU those in Triton, which PyTorch brings there."""
+    if config.training.kernels != "auto":
+        return config.training.kernels
+    return "triton" if _has_triton(device) else "torch"
+
+
+def _has_triton(device: Device | None) -> bool:
+    return device is not None and device.capability >= triton_since and "AMD" not in device.title
 
 
 def _require_kernels(config: RunConfig, device: Device | None) -> None:
     """Refuse kernels that a config names where they are not to be had."""
     on = "a processor" if device is None else device.title
-    old = device is None or device.capability < triton_since
-    if config.training.loss_kernel == "triton" and (old or "AMD" in on):
+    if config.training.kernels == "triton" and not _has_triton(device):
         raise ValueError(
-            f"training.loss_kernel is 'triton', which is for NVIDIA GPUs from Volta on and not for "
+            f"training.kernels is 'triton', which is for NVIDIA GPUs from Volta on and not for "
             f"{on}; use 'torch', or leave it out"
         )
     if config.training.fp8:

@@ -13,12 +13,19 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from modelwright.accounting.tracing import Trace, Tracer
 from modelwright.data.loader import Batch
+from modelwright.model.block_kernels import use_block_kernels
 from modelwright.model.config import AttentionKind, ModelConfig
 from modelwright.model.cross_entropy import usual_chunk
 from modelwright.model.fp8 import use_fp8
+from modelwright.model.gpu_kernels import Kernels
 from modelwright.model.transformer import Transformer
 from modelwright.planning.compiled import compile_for_trace
-from modelwright.planning.gpu_operations import gpu_scratch, turned_in_place, work_as_on_gpu
+from modelwright.planning.gpu_operations import (
+    gpu_scratch,
+    turned_in_place,
+    update_as_on_gpu,
+    work_as_on_gpu,
+)
 from modelwright.training.assembly import set_way_of_working, settled_recompute, stream_dtype
 from modelwright.training.averaging import Average
 from modelwright.training.config import RunConfig
@@ -37,6 +44,7 @@ class Site:
         n_lanes: portions at the same time.
         n_batches: on the device: the one at work, and on a GPU those that the loader has ready.
         capability: of a GPU, as CUDA numbers it.
+        kernels: whose kernels a GPU uses.
     """
 
     device: Literal["cpu", "cuda"]
@@ -47,6 +55,7 @@ class Site:
     n_lanes: int = 1
     n_batches: int = 1
     capability: tuple[int, int] | None = None
+    kernels: Kernels = "torch"
 
 
 @dataclass(frozen=True)
@@ -87,6 +96,8 @@ def trace_step(config: RunConfig, shape: ModelConfig, site: Site) -> StepTrace:
         model = traced_model(config, shape, site, tracer)
         optimizer = WatchedOptimizer(model, config.optimizer, tracer)
         optimizer.make_state()
+        if site.kernels == "triton":
+            update_as_on_gpu(optimizer, tracer)
         decay = config.training.average_decay
         average = Average(model, decay) if decay else None
         batch = fake_batch(
@@ -127,20 +138,23 @@ def traced_model(config: RunConfig, shape: ModelConfig, site: Site, tracer: Trac
     model = Transformer(
         shape, dtype=site.dtype, stream_dtype=stream_dtype(config), attention=site.attention
     )
-    model.loss_chunk = usual_chunk(site.device, shape.padded_vocab)
-    if config.training.loss_chunk != "auto":
-        model.loss_chunk = config.training.loss_chunk
     if site.device == "cuda":
         work_as_on_gpu(model, site.attention, tracer, is_compiled=site.is_compiled)
+    if site.is_compiled and config.training.fp8:
+        use_fp8(model)
+    if site.kernels == "triton":
+        use_block_kernels(model, is_compiled=False)  # but followed
     if site.is_compiled:
-        if config.training.fp8:
-            use_fp8(model)
         every = config.training.recompute_every
         compile_for_trace(model, tracer, recompute=settled_recompute(config), every=every)
     else:
         set_way_of_working(model, config, in_lanes=site.n_lanes > 1, is_compiled=False)
-    if config.training.loss_kernel == "triton":
-        model.slope_of = partial(turned_in_place, tracer)
+    in_place = None
+    if site.kernels == "triton":
+        model.slope_of, in_place = partial(turned_in_place, tracer), site.dtype
+    model.loss_chunk = usual_chunk(site.device, shape.padded_vocab, in_place=in_place)
+    if config.training.loss_chunk != "auto":
+        model.loss_chunk = config.training.loss_chunk
     return model
 
 

@@ -20,10 +20,12 @@ from modelwright.data.packing import Packed
 from modelwright.data.shards import TokenSequence
 from modelwright.model.attention import choose_attention, working_attention
 from modelwright.model.attention_speed import AttentionShape, fastest_attention
+from modelwright.model.block_kernels import use_block_kernels
 from modelwright.model.config import AttentionKind, ModelConfig
 from modelwright.model.core_kernels import use_core_kernels
+from modelwright.model.cross_entropy import usual_chunk
 from modelwright.model.fp8 import fp8_obstacle, use_fp8
-from modelwright.model.gpu_kernels import gpu_surprise_and_slope, suits_gpu_kernel
+from modelwright.model.gpu_kernels import Kernels, gpu_surprise_and_slope, suits_gpu_kernel
 from modelwright.model.initialise import initialise
 from modelwright.model.recompute import RecomputeKind, compile_blocks, recompute
 from modelwright.model.transformer import Transformer
@@ -52,9 +54,9 @@ micro_batch_tokens = {"cuda": 65_536, "cpu": 1024}
 # The others take the memory of the whole square, and are slow for it.
 timed_attention: tuple[AttentionKind, ...] = ("flash", "cudnn", "efficient")
 lanes_bytes = 2**30  # the most memory for the gradients of several lanes
-# Operations of a step that ends before the host has asked for all of it: about a tenth of a second
-# of an H100. Longer ones gain nothing from being recorded.
-longest_recorded = 4e13
+# FLOPs of a step beyond which the pauses between kernels, a few in a hundred parts of a short step,
+# are too few to be worth a recording: some seconds of an H100.
+longest_recorded = 1e15
 
 
 @dataclass(frozen=True)
@@ -241,17 +243,33 @@ def set_way_of_working(
         ValueError: if the config asks for what a model of this shape cannot do.
     """
     recompute(model, settled_recompute(config), every=config.training.recompute_every)
-    if config.training.loss_chunk != "auto":
-        model.loss_chunk = config.training.loss_chunk
     if config.training.fp8:
         use_fp8(model)
-    if config.training.loss_kernel == "triton":
+    if chosen_kernels(config, model.embedding.weight.device) == "triton":
         model.slope_of = gpu_surprise_and_slope
+        use_block_kernels(model, is_compiled=is_compiled)
+    model.loss_chunk = chosen_loss_chunk(config, model)
     # Without vectors PyTorch's own are faster.
     if in_lanes and not is_compiled and _native.SIMD != "portable":
         use_core_kernels(model)
     if is_compiled:
         compile_blocks(model)
+
+
+def chosen_kernels(config: RunConfig, device: torch.device) -> Kernels:
+    """Whose kernels a device uses."""
+    if config.training.kernels != "auto":
+        return config.training.kernels
+    return "triton" if suits_gpu_kernel(device) else "torch"
+
+
+def chosen_loss_chunk(config: RunConfig, model: Transformer) -> int | None:
+    """How many positions have their logits at once; None leaves it to where the model is."""
+    if config.training.loss_chunk != "auto":
+        return config.training.loss_chunk
+    if model.slope_of is gpu_surprise_and_slope:
+        return usual_chunk("cuda", model.config.padded_vocab, in_place=model.dtype)
+    return None
 
 
 def settled_recompute(config: RunConfig) -> RecomputeKind:
@@ -276,9 +294,9 @@ def require_kernels(config: RunConfig, device: torch.device, precision: Precisio
     Raises:
         ValueError: saying why.
     """
-    if config.training.loss_kernel == "triton" and not suits_gpu_kernel(device):
+    if config.training.kernels == "triton" and not suits_gpu_kernel(device):
         raise ValueError(
-            "training.loss_kernel is 'triton', but that needs an NVIDIA GPU and the package "
+            "training.kernels is 'triton', but that needs an NVIDIA GPU and the package "
             f"triton, and the device is {device.type!r}; use 'torch', or leave it out"
         )
     if config.training.fp8:

@@ -7,7 +7,6 @@ step to step, the batch and a few numbers, is copied to where the recorded step 
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -55,7 +54,8 @@ class RecordedStep:
         self._record = record
         self._key: Any = None
         self._n_alike = 0
-        self._recording: _Recording | None = None
+        self._fed: _Fed | None = None
+        self._again: Again | None = None
 
     def __call__(
         self,
@@ -73,13 +73,11 @@ class RecordedStep:
 
         The result is overwritten by the next step: what is to stay is copied on the same stream.
         """
-        # The device reads them in fp32, so that a step is the same in a graph and outside.
         numbers = {
             "scale": loss_scale / batch.count_targets(),
             "learning_rate": learning_rate,
             "loss_limit": loss_limit,
         }
-        numbers = {name: float(np.float32(number)) for name, number in numbers.items()}
         fixed: dict[str, Any] = {
             "clip_norm": clip_norm,
             "micro_batch": micro_batch,
@@ -87,62 +85,61 @@ class RecordedStep:
             "lanes": lanes,
             "gate": gate,
         }
-        self._begin_anew_if_changed(batch, fixed)
-        if self._recording is None and self._n_alike == n_steps_before:
+        fed = self._feed(batch, numbers, fixed)
+
+        def step() -> Tensor:
+            return training_step(self._model, self._optimizer, fed.batch, **fed.numbers, **fixed)
+
+        if self._again is None and self._n_alike == n_steps_before:
             try:
-                self._recording = _Recording(self._step, batch, numbers, fixed, self._record)
+                self._again = self._record(step)
             except torch.OutOfMemoryError:
                 self._optimizer.zero_grad()
         self._n_alike += 1
-        if self._recording is not None:
-            return self._recording.repeat(batch, numbers)
-        return self._step(batch, **numbers, **fixed)
+        return step() if self._again is None else self._again()
 
-    def _step(self, batch: Batch, **settings: Any) -> Tensor:
-        return training_step(self._model, self._optimizer, batch, **settings)
-
-    def _begin_anew_if_changed(self, batch: Batch, fixed: dict[str, Any]) -> None:
+    def _feed(self, batch: Batch, numbers: dict[str, float], fixed: dict[str, Any]) -> "_Fed":
+        """Put a step's batch and numbers where it reads them, and begin anew if others are."""
         shapes = tuple(tensor.shape for tensor in batch.tensors())
         key = (shapes, *fixed.values(), self._optimizer.n_loads)
-        if self._key is None or any(
+        if self._fed is None or any(
             one is not other and not _are_equal(one, other)
             for one, other in zip(key, self._key, strict=True)
         ):
-            self._key, self._n_alike, self._recording = key, 0, None
+            self._key, self._n_alike, self._again = key, 0, None
+            self._fed = _Fed(batch, numbers)
+        else:
+            self._fed.take(batch, numbers)
+        return self._fed
 
 
 def _are_equal(one: Any, other: Any) -> bool:
     return not isinstance(one, Tensor) and one == other
 
 
-class _Recording:
-    """A recorded step and the memory that it reads."""
+class _Fed:
+    """A batch and numbers of the host's in memory of their own, which a recorded step reads.
 
-    def __init__(
-        self,
-        step: Callable[..., Tensor],
-        batch: Batch,
-        numbers: dict[str, float],
-        fixed: dict[str, Any],
-        record: Recorder,
-    ) -> None:
+    The steps before it read them there too, so that their programs are the ones to be recorded.
+    """
+
+    def __init__(self, batch: Batch, numbers: dict[str, float]) -> None:
         device = batch.inputs.device
-        self._numbers = {
+        self.numbers = {
             name: torch.tensor(number, dtype=torch.float32, device=device)
             for name, number in numbers.items()
         }
-        self._batch = Batch(
+        self.batch = Batch(
             batch.inputs.clone(),
             batch.targets.clone(),
             batch.samples,
             None if batch.positions is None else batch.positions.clone(),
             None if batch.documents is None else batch.documents.clone(),
         )
-        self._again = record(lambda: step(self._batch, **self._numbers, **fixed))
 
-    def repeat(self, batch: Batch, numbers: dict[str, float]) -> Tensor:
-        for mine, given in zip(self._batch.tensors(), batch.tensors(), strict=True):
+    def take(self, batch: Batch, numbers: dict[str, float]) -> None:
+        """Put others in their place."""
+        for mine, given in zip(self.batch.tensors(), batch.tensors(), strict=True):
             mine.copy_(given)
         for name, number in numbers.items():
-            self._numbers[name].fill_(number)
-        return self._again()
+            self.numbers[name].fill_(number)

@@ -46,9 +46,9 @@ class TrainingConfig:
     compile: bool | Literal["auto"] = "auto"
     """Whether torch.compile makes programs of the blocks; auto does on a GPU. On a CPU it takes
     half a minute and a C++ compiler."""
-    cuda_graph: bool | Literal["auto"] = False
+    cuda_graph: bool | Literal["auto"] = "auto"
     """Whether a GPU repeats a recording of the whole step instead of being asked for each kernel;
-    auto does where a step is too short for the host to keep ahead of it. Not with dropout."""
+    auto does unless a step is so long that it makes no difference. Not with dropout."""
     recompute: Literal["none", "blocks", "selective", "auto"] = "none"
     """What is forgotten on the way forward and computed again on the way back, to save memory:
     nothing, all inside a block, or all but matrix products and attention. auto lets the plan find
@@ -56,11 +56,12 @@ class TrainingConfig:
     recompute_every: int = 1
     """Of how many blocks one forgets."""
     loss_chunk: int | Literal["auto"] = "auto"
-    """Positions whose logits exist at the same time; fewer take less memory. auto takes 512 MiB of
-    them in fp32 on a GPU and 8 MiB on a CPU."""
-    loss_kernel: Literal["torch", "triton"] = "torch"
-    """Who computes the loss of logits and its slope: PyTorch's operations, compiled where the
-    blocks are, or one kernel written in Triton for NVIDIA GPUs, which reads them once."""
+    """Positions whose logits exist at the same time; fewer take less memory. auto takes at most
+    512 MiB of them on a GPU and 8 MiB on a CPU."""
+    kernels: Literal["auto", "torch", "triton"] = "auto"
+    """Who computes the loss of logits and its slope, and what blocks do between their products:
+    PyTorch's operations, compiled where the blocks are, or kernels written in Triton for NVIDIA
+    GPUs, which pass over memory once; auto takes the latter where they work."""
     fp8: bool = False
     """Whether the products in the blocks are in eight bits, on GPUs that have them: a few percent
     for large models, paid with a coarser gradient."""

@@ -1,4 +1,4 @@
-"""AdamW and SGD by PyTorch's fused kernels, taken or left on the word of a number on the device.
+"""AdamW and SGD by fused kernels, taken or left on the word of a number on the device.
 
 A step that has to ask the host whether its gradients are finite leaves a GPU idle meanwhile. These
 are told by two tensors instead, as PyTorch's own fused optimizers are: `grad_scale`, by which
@@ -8,10 +8,19 @@ are made once and not at each step.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from modelwright.training.adamw_kernel import (
+    AdamWNumbers,
+    AddressTable,
+    are_plain,
+    launch,
+    table_of,
+)
 
 
 class FusedOptimizer(torch.optim.Optimizer):
@@ -84,6 +93,11 @@ class _Lists:
                     )
         self.kept = {kind: [state[p][kind] for p in parameters] for kind in kinds}
 
+    @cached_property
+    def table(self) -> AddressTable | None:
+        """What tells AdamW's own kernel where they are; None leaves them to PyTorch's."""
+        return table_of(self.parameters, self.kept["exp_avg"], self.kept["exp_avg_sq"])
+
     def are_of(self, parameters: list[Tensor], state: Any) -> bool:
         """Whether they are still the lists of these parameters."""
         if not parameters:
@@ -110,6 +124,7 @@ class FusedAdamW(FusedOptimizer):
         super().__init__(groups, {"lr": 0.0, "weight_decay": 0.0})
         self.betas = betas
         self.epsilon = epsilon
+        self._recorded: set[AddressTable] = set()  # by CUDA graphs, which read them later on
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:
@@ -118,24 +133,29 @@ class FusedAdamW(FusedOptimizer):
         super().step(closure)
 
     def _update(self, group: dict[str, Any], lists: "_Lists", gradients: list[Any]) -> None:
-        n_steps = self.state[lists.parameters[0]]["step"]
-        torch._fused_adamw_(  # pyright: ignore[reportPrivateImportUsage]
-            lists.parameters,
-            gradients,
-            lists.kept["exp_avg"],
-            lists.kept["exp_avg_sq"],
-            [],
-            [n_steps] * len(gradients),
-            lr=group["lr"],
-            beta1=self.betas[0],
-            beta2=self.betas[1],
+        numbers = AdamWNumbers(
+            n_steps=self.state[lists.parameters[0]]["step"],
+            learning_rate=group["lr"],
+            betas=self.betas,
+            epsilon=self.epsilon,
             weight_decay=group["weight_decay"],
-            eps=self.epsilon,
-            amsgrad=False,
-            maximize=False,
-            grad_scale=self._scale_for_kernels,
-            found_inf=self.found_inf,
+            divisor=self._scale_for_kernels,
+            void=self.found_inf,
         )
+        self.move(lists, gradients, numbers)
+
+    def move(self, lists: "_Lists", gradients: list[Tensor], numbers: AdamWNumbers) -> None:
+        """Change parameters and their means in place by our own kernel where it can."""
+        if lists.table is not None and not lists.table.is_current():
+            del lists.table  # so that it is made anew
+        table = lists.table
+        if table is None or not are_plain(gradients):
+            move_by_torch(lists, gradients, numbers)
+            return
+        table.tell_gradients(gradients)
+        if table.recorded:
+            self._recorded.add(table)
+        launch(table, numbers)
 
     def _count_step(self) -> None:
         """Count this step, in a number that all parameters share.
@@ -150,6 +170,27 @@ class FusedAdamW(FusedOptimizer):
             for parameter in parameters:
                 self.state[parameter]["step"] = n_steps
         n_steps += 1 if self.found_inf is None else 1 - self.found_inf
+
+
+def move_by_torch(lists: _Lists, gradients: list[Tensor], numbers: AdamWNumbers) -> None:
+    """The same by PyTorch's kernel, for any device and dtype; divides the gradients in place."""
+    torch._fused_adamw_(  # pyright: ignore[reportPrivateImportUsage]
+        lists.parameters,
+        gradients,
+        lists.kept["exp_avg"],
+        lists.kept["exp_avg_sq"],
+        [],
+        [numbers.n_steps] * len(gradients),
+        lr=numbers.learning_rate,  # pyright: ignore[reportArgumentType]
+        beta1=numbers.betas[0],
+        beta2=numbers.betas[1],
+        weight_decay=numbers.weight_decay,
+        eps=numbers.epsilon,
+        amsgrad=False,
+        maximize=False,
+        grad_scale=numbers.divisor,
+        found_inf=numbers.void,
+    )
 
 
 class FusedSgd(FusedOptimizer):

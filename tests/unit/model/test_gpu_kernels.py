@@ -1,6 +1,5 @@
 import subprocess
 import sys
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,7 +11,6 @@ from modelwright.model import gpu_kernels
 from modelwright.model.cross_entropy import ChunkedLoss, surprise_and_slope
 from modelwright.model.gpu_kernels import (
     gpu_surprise_and_slope,
-    rows_at_once,
     suits_gpu_kernel,
     turn_into_slope,
 )
@@ -110,17 +108,6 @@ def test_the_kernel_suits_an_nvidia_gpu_that_triton_knows(
     monkeypatch.setattr(torch.version, "hip", hip)
     assert suits_gpu_kernel(gpu) == suits
     assert not suits_gpu_kernel(torch.device("cpu"))
-
-
-def test_the_rows_in_work_fit_in_the_cache_but_keep_every_multiprocessor_busy(
-    monkeypatch: pytest.MonkeyPatch,
-):
-    h100 = SimpleNamespace(multi_processor_count=132, L2_cache_size=50 * 2**20)
-    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: h100)
-    narrow, wide = (torch.empty(1, 50304, dtype=dtype) for dtype in (torch.bfloat16, torch.float32))
-    assert rows_at_once(narrow) > 132
-    assert rows_at_once(narrow) * narrow.nbytes <= h100.L2_cache_size / 2
-    assert rows_at_once(wide) == 132
 
 
 def test_the_module_loads_where_triton_is_missing():

@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_leaves
 import small
 from modelwright.data.loader import not_a_target
 from modelwright.model import cross_entropy as module
-from modelwright.model.cross_entropy import ChunkedLoss, surprise_and_slope
+from modelwright.model.cross_entropy import ChunkedLoss, surprise_and_slope, usual_chunk
 from modelwright.model.loss import next_token_loss, whole_loss
 
 n_tokens, n_vocab, n_rows, d_model = 150, 37, 48, 24
@@ -111,6 +111,32 @@ def test_nothing_to_predict_costs_nothing_and_teaches_nothing(chunked: int):
     )
     assert loss == 0
     assert all(gradient.eq(0).all() for gradient in gradients)
+
+
+def test_a_gradient_is_given_once():
+    hidden, weight, targets = inputs(torch.float64)
+    loss = ChunkedLoss.apply(hidden, weight, targets, n_vocab, 1.0, surprise_and_slope)
+    torch.autograd.grad(loss, (hidden, weight), retain_graph=True)
+    with pytest.raises(RuntimeError, match="given already; compute the loss anew"):
+        torch.autograd.grad(loss, (hidden, weight))
+
+
+@pytest.mark.parametrize(
+    ("n_rows", "dtype", "n_positions"),
+    [
+        (50_304, torch.bfloat16, 4096),
+        (50_304, torch.float32, 2048),
+        (32_768, torch.bfloat16, 8192),
+        (131_072, torch.bfloat16, 2048),
+        (2**28, torch.bfloat16, 64),
+    ],
+)
+def test_logits_whose_slopes_take_their_place_fill_half_a_gibibyte_at_most(
+    n_rows: int, dtype: torch.dtype, n_positions: int
+):
+    found = usual_chunk("cuda", n_rows, in_place=dtype)
+    assert found == n_positions
+    assert found == 64 or 2**28 < found * n_rows * dtype.itemsize <= 2**29
 
 
 class Watched(TorchDispatchMode):

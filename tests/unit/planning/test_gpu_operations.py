@@ -10,8 +10,15 @@ from modelwright.accounting.tracing import Trace, Tracer
 from modelwright.model.config import AttentionKind
 from modelwright.model.cross_entropy import usual_chunk
 from modelwright.planning import gpu_operations
-from modelwright.planning.gpu_operations import attend, gpu_scratch, kernels, library_workspaces
-from modelwright.planning.step import traced_model
+from modelwright.planning.gpu_operations import (
+    attend,
+    gpu_scratch,
+    kernels,
+    library_workspaces,
+    update_as_on_gpu,
+)
+from modelwright.planning.step import WatchedOptimizer, traced_model
+from modelwright.training.optimizers import OptimizerConfig, make_optimizer
 
 gpu: dict[str, Any] = {"device": "cuda", "dtype": torch.bfloat16}
 fused: list[AttentionKind] = ["flash", "efficient", "cudnn"]
@@ -54,7 +61,7 @@ def test_a_norm_is_one_operation(kind: str, again: int):
 
 def test_a_compiled_norm_is_the_compiler_s():
     trace = traced.trace(attention="flash", is_compiled=True, **gpu)
-    assert count(trace, "_fused_rms_norm", "forward") == 1  # the last one, outside of the blocks
+    assert count(trace, "_fused_rms_norm", "forward") == 0
 
 
 @pytest.mark.parametrize("attention", ["efficient", "cudnn"])
@@ -131,3 +138,31 @@ def test_what_has_no_kernel_of_a_gpu_is_left_as_it_is():
 def test_newer_gpus_have_larger_workspaces():
     assert library_workspaces((8, 0))[0] < library_workspaces((9, 0))[0]
     assert library_workspaces(None) == library_workspaces((9, 0))
+
+
+def test_adamw_reads_four_numbers_and_writes_three():
+    with FakeTensorMode():
+        model = torch.nn.Sequential(torch.nn.Linear(3, 5), torch.nn.Linear(5, 2, bias=False))
+        tracer = Tracer()
+        optimizer = WatchedOptimizer(model, OptimizerConfig(), tracer)
+        optimizer.make_state()
+        update_as_on_gpu(optimizer, tracer)
+        for parameter in model.parameters():
+            parameter.grad = torch.empty_like(parameter)
+        with tracer.watching(model):
+            optimizer.step(0.1, divisor=torch.empty(()), void=torch.empty(()))
+    moved = [one for one in tracer.operations if one.name == "adamw"]
+    assert [one.n_read for one in moved] == [16 * (15 + 10), 16 * 5]
+    assert [one.n_written for one in moved] == [12 * (15 + 10), 12 * 5]
+    assert {(one.phase, one.dtype) for one in moved} == {("update", torch.float32)}
+    assert not any("_fused_adamw_" in one.name for one in tracer.operations)
+
+
+def test_other_rules_move_as_on_a_processor():
+    model = torch.nn.Linear(3, 5)
+    optimizer = make_optimizer(model, OptimizerConfig(kind="sgd"))
+    update_as_on_gpu(optimizer, Tracer())
+    model.weight.grad = torch.ones_like(model.weight)
+    before = model.weight.clone()
+    optimizer.step(0.1)
+    assert not torch.equal(model.weight, before)

@@ -71,7 +71,7 @@ def test_the_vocabulary_is_the_models_own_before_that_of_the_tokenizer():
 
 def test_portions_are_halved_until_they_fit():
     wide = config("model.context=1024", "training.batch_tokens=65536", "training.compile=false")
-    card = dataclasses.replace(device_named("t4"), reported_bytes=3 * 2**30)
+    card = dataclasses.replace(device_named("t4"), reported_bytes=2 * 2**30)
     assert first_site(wide, card).micro_batch == 64
     assert site_for(wide, device_named("h100")).micro_batch == 64
     assert site_for(wide, card).micro_batch in (8, 16, 32)
@@ -84,13 +84,30 @@ def test_portions_are_halved_until_they_fit():
     [
         ("t4", "training.fp8=true", "training.fp8 is true, but NVIDIA T4 is too old"),
         (None, "training.fp8=true", "but a processor has no such products"),
-        ("mi300x", "training.loss_kernel=triton", "not for AMD Instinct MI300X"),
-        (None, "training.loss_kernel=triton", "not for a processor"),
+        ("mi300x", "training.kernels=triton", "not for AMD Instinct MI300X"),
+        (None, "training.kernels=triton", "not for a processor"),
     ],
 )
 def test_kernels_that_a_device_lacks_are_refused(key: str | None, change: str, message: str):
     with pytest.raises(ValueError, match=message):
         first_site(config(change), None if key is None else device_named(key))
+
+
+@pytest.mark.parametrize(
+    ("key", "change", "kernel"),
+    [
+        ("h100", "seed=1", "triton"),
+        ("t4", "seed=1", "triton"),
+        ("h100", "training.kernels=torch", "torch"),
+        ("mi300x", "seed=1", "torch"),
+        (None, "seed=1", "torch"),
+    ],
+)
+def test_the_loss_is_computed_by_a_kernel_where_there_is_one(
+    key: str | None, change: str, kernel: str
+):
+    site = first_site(config(change), None if key is None else device_named(key))
+    assert site.kernels == kernel
 
 
 def test_fp8_is_planned_with_bf16_around_it():

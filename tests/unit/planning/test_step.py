@@ -10,6 +10,7 @@ from modelwright.accounting.flops import training_flops
 from modelwright.accounting.tracing import Trace
 from modelwright.config.loading import load_settings
 from modelwright.model.config import AttentionKind
+from modelwright.model.gpu_kernels import Kernels
 from modelwright.planning.step import Site, trace_step
 from modelwright.training.config import RunConfig
 
@@ -26,6 +27,7 @@ def traced(
     n_sequences: int = 4,
     n_lanes: int = 1,
     dtype: torch.dtype = torch.float32,
+    kernels: Kernels = "torch",
 ) -> tuple[RunConfig, Trace]:
     batch = f"training.batch_tokens={32 * n_sequences}"
     config = load_settings(RunConfig, None, [*shape, batch, *overrides]).config
@@ -37,6 +39,7 @@ def traced(
         micro_batch=micro_batch,
         n_lanes=n_lanes,
         capability=(9, 0) if device == "cuda" else None,
+        kernels=kernels,
     )
     return config, trace_step(config, config.model, site).trace
 
@@ -167,10 +170,10 @@ on_gpu: dict[str, Any] = {"device": "cuda", "dtype": torch.bfloat16, "attention"
 
 
 @pytest.mark.parametrize("is_compiled", [False, True])
-def test_the_loss_kernel_writes_in_the_place_of_the_logits(is_compiled: bool):
+def test_the_kernels_writes_in_the_place_of_the_logits(is_compiled: bool):
     usual, ours = (
-        traced(*changes, **on_gpu, is_compiled=is_compiled, n_sequences=2)[1]
-        for changes in ((), ("training.loss_kernel=triton",))
+        traced(**on_gpu, is_compiled=is_compiled, n_sequences=2, kernels=kernel)[1]
+        for kernel in ("torch", "triton")
     )
     assert [one.name for one in ours.operations].count("turn_into_slope") == 1
     assert "turn_into_slope" not in names(usual)

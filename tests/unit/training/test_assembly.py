@@ -212,12 +212,13 @@ def test_lanes_that_cannot_be_are_refused(
     ("changes", "device", "expected"),
     [
         (["training.cuda_graph=auto"], "cuda", True),
-        (["training.cuda_graph=auto", "training.batch_tokens=1600000000"], "cuda", False),
-        (["training.cuda_graph=true", "training.batch_tokens=1600000000"], "cuda", True),
+        (["training.cuda_graph=auto", "training.batch_tokens=160000000000"], "cuda", False),
+        (["training.cuda_graph=true", "training.batch_tokens=160000000000"], "cuda", True),
         (["training.cuda_graph=false"], "cuda", False),
         (["training.cuda_graph=auto", "model.dropout=0.1"], "cuda", False),
         (["training.cuda_graph=auto"], "cpu", False),
-        ([], "cuda", False),
+        ([], "cuda", True),
+        ([], "cpu", False),
     ],
     ids=str,
 )
@@ -243,7 +244,7 @@ def test_recording_is_refused_where_it_is_not_possible(
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("training.loss_kernel=triton", "training.loss_kernel is 'triton', but .* device is 'cpu'"),
+        ("training.kernels=triton", "training.kernels is 'triton', but .* device is 'cpu'"),
         ("training.fp8=true", "training.fp8 is true, but the device is 'cpu'"),
         ("training.recompute=auto", "training.recompute is 'auto', which the plan"),
         ("training.cuda_graph=true", "training.cuda_graph is true, but only an NVIDIA GPU"),
@@ -266,7 +267,7 @@ def test_fp8_wants_bf16_around_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_the_kernels_that_a_config_names_reach_the_model(tmp_path: Path):
-    config = small.run_config(tmp_path, "training.fp8=true", "training.loss_kernel=triton")
+    config = small.run_config(tmp_path, "training.fp8=true", "training.kernels=triton")
     model = small.model(d_model=32, n_heads=2, d_ff=64, dtype=torch.bfloat16)
     set_way_of_working(model, config, in_lanes=False, is_compiled=False)
     assert model.slope_of is gpu_surprise_and_slope

@@ -1,0 +1,502 @@
+"""What a block does between its products, by kernels of our own for an NVIDIA GPU.
+
+The compiler passes over memory once for each thing it adds up, and once more to put pieces side by
+side. Here the heads of queries and keys are normalised and turned in one pass, and on the way back
+the slopes of queries, keys and values become that of their product in one pass, which also adds up
+the slope of the bias; so does the pass through GELU. The kernels are written in Triton, which is
+loaded when they first run.
+"""
+
+from functools import cache
+from typing import Any, no_type_check
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional
+
+from modelwright.model.attention import Attention, heads_of
+from modelwright.model.gpu_kernels import dtypes
+from modelwright.model.linear import plain_product
+from modelwright.model.mlp import Mlp, activations, hidden_units
+from modelwright.model.norms import RMSNorm
+from modelwright.model.positions import Turns
+from modelwright.model.transformer import Transformer
+
+tile = 2048  # numbers that a program works on at a time, in each half of a head
+columns = 256  # of GELU's slope that one program adds up
+n_programs = 2112  # that share the rows of a sum: sixteen for each multiprocessor of an H100
+warps = 8  # groups of 32 threads that share a tile
+
+
+def use_block_kernels(model: Transformer, *, is_compiled: bool) -> None:
+    """Let a model's blocks use these kernels where they gain something, in place.
+
+    Args:
+        is_compiled: whether the blocks are going to be, which takes a word to the compiler.
+    """
+    if is_compiled:
+        # Followed by PyTorch's tracer as they are. The compiler's own way of taking them apart
+        # forgets, in PyTorch 2.11, that a block recomputes what is in them.
+        for function in (heads_by_kernels, units_by_kernels):
+            torch.compiler.allow_in_graph(function)
+    for module in model.modules():
+        if isinstance(module, Attention) and module.qkv.multiply is plain_product:
+            module.heads_of = gpu_heads
+        elif isinstance(module, Mlp) and has_plain_gelu(module):
+            module.hidden_units = gpu_hidden_units
+
+
+def has_plain_gelu(mlp: Mlp) -> bool:
+    """Whether an MLP is one for the kernel; asked here, since to the compiler none is."""
+    return mlp.activation is tanh_gelu and mlp.up.multiply is plain_product
+
+
+def gpu_heads(
+    attention: Attention, x: Float[Tensor, "batch seq d_model"], turns: Turns | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The edition of `heads_of` for a GPU.
+
+    Where there is nothing to normalise, turn or add up, or heads have no halves, it is the twin.
+    """
+    linear, norms = attention.qkv, (attention.query_norm, attention.key_norm)
+    weights = [norm.weight if isinstance(norm, RMSNorm) else None for norm in norms]
+    has_work = turns is not None or weights[0] is not None or linear.bias is not None
+    if not has_work or attention.d_head % 2 or linear.dtype not in dtypes:
+        return heads_of(attention, x, turns)
+    cosines, sines = (None, None) if turns is None else turns
+    epsilon = norms[0].epsilon if isinstance(norms[0], RMSNorm) else 0.0
+    n_heads, n_kv_heads, _ = attention.head_counts
+    x = x.to(linear.dtype)
+    return heads_by_kernels(
+        x, linear.weight, linear.bias, cosines, sines, *weights, epsilon, n_heads, n_kv_heads
+    )
+
+
+def heads_by_kernels(*given: Any) -> tuple[Tensor, Tensor, Tensor]:
+    """Queries, keys and values [batch, head, seq, d_head] of a stream; see `_Heads.forward`."""
+    return _Heads.apply(*given)
+
+
+class _Heads(torch.autograd.Function):
+    """A product whose columns are the heads; those of the values are not copied."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        cosines: Tensor | None,
+        sines: Tensor | None,
+        query_weight: Tensor | None,
+        key_weight: Tensor | None,
+        epsilon: float,
+        n_heads: int,
+        n_kv_heads: int,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        qkv = plain_product(x, weight, bias)
+        counts = [n_heads, n_kv_heads, n_kv_heads]
+        queries, keys, values = qkv.unflatten(-1, (sum(counts), -1)).split(counts, dim=2)
+        if cosines is not None or query_weight is not None:
+            queries, keys = turn_heads(
+                qkv, cosines, sines, query_weight, key_weight, epsilon, n_heads, n_kv_heads
+            )
+        source = qkv if query_weight is not None else None
+        ctx.save_for_backward(x, weight, source, cosines, sines, query_weight, key_weight)
+        ctx.settings = epsilon, n_heads, n_kv_heads, bias is not None
+        return queries.transpose(1, 2), keys.transpose(1, 2), values.transpose(1, 2)
+
+    @staticmethod
+    def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, *others = ctx.saved_tensors
+        epsilon, n_heads, n_kv_heads, has_bias = ctx.settings
+        d_qkv, d_bias, d_norms = heads_slope(
+            *slopes, *others, epsilon, n_heads, n_kv_heads, has_bias
+        )
+        d_x, d_weight = slopes_of_product(d_qkv, x, weight)
+        of_norms = d_norms if others[0] is not None else (None, None)
+        return d_x, d_weight, d_bias if has_bias else None, None, None, *of_norms, *[None] * 3
+
+
+def slopes_of_product(
+    slope: Float[Tensor, "batch seq d_out"],
+    x: Float[Tensor, "batch seq d_in"],
+    weight: Float[Tensor, "d_out d_in"],
+) -> tuple[Float[Tensor, "batch seq d_in"], Float[Tensor, "d_out d_in"]]:
+    """The slopes of `plain_product` in its input and its weight."""
+    d_weight = slope.flatten(0, 1).T @ x.flatten(0, 1)
+    return slope @ weight.to(x.dtype), d_weight.to(weight.dtype)
+
+
+def gpu_hidden_units(
+    mlp: Mlp, x: Float[Tensor, "batch seq d_model"]
+) -> Float[Tensor, "batch seq d_ff"]:
+    """The edition of `hidden_units` with tanh GELU for a GPU; without a bias, it is the twin."""
+    linear = mlp.up
+    if linear.bias is None or linear.dtype not in dtypes:
+        return hidden_units(mlp, x)
+    return units_by_kernels(x.to(linear.dtype), linear.weight, linear.bias)
+
+
+def units_by_kernels(*given: Any) -> Tensor:
+    """Tanh GELU of a product with a bias; see `_GeluUnits.forward`."""
+    return _GeluUnits.apply(*given)
+
+
+tanh_gelu = activations["gelu_tanh"]
+
+
+class _GeluUnits(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        raised = plain_product(x, weight, bias)
+        ctx.save_for_backward(x, weight, raised)
+        return functional.gelu(raised, approximate="tanh")
+
+    @staticmethod
+    def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor, ...]:
+        x, weight, raised = ctx.saved_tensors
+        d_raised, d_bias = gelu_slope(slopes[0], raised)
+        return *slopes_of_product(d_raised, x, weight), d_bias
+
+
+def programs_for(n_rows: int, n_rows_each: int, n_columns: int) -> int:
+    """How many programs share the rows of each of so many columns."""
+    return max(1, min(-(-n_rows // n_rows_each), n_programs // n_columns))
+
+
+def half_width(d_head: int) -> int:
+    """Numbers that a program has room for in each half of a head; a power of two."""
+    return 1 << (d_head // 2 - 1).bit_length()
+
+
+@torch.library.custom_op("modelwright::turn_heads", mutates_args=(), device_types="cuda")
+def turn_heads(
+    qkv: Tensor,
+    cosines: Tensor | None,
+    sines: Tensor | None,
+    query_weight: Tensor | None,
+    key_weight: Tensor | None,
+    epsilon: float,
+    n_heads: int,
+    n_kv_heads: int,
+) -> tuple[Tensor, Tensor]:
+    """Queries and keys [batch, seq, head, d_head], normalised with weights and turned by angles.
+
+    Args:
+        qkv: [batch, seq, (n_heads + 2 n_kv_heads) d_head]; the values in it are not read.
+        cosines, sines: [batch or 1, 1, seq, d_head / 2]; None turns nothing.
+        query_weight, key_weight: [d_head] of the RMSNorms; None normalises nothing.
+        epsilon: of the RMSNorms.
+    """
+    queries, keys = _heads_without_numbers(
+        qkv, cosines, sines, query_weight, key_weight, epsilon, n_heads, n_kv_heads
+    )
+    n_tokens, seq = qkv.shape[0] * qkv.shape[1], qkv.shape[1]
+    d_head = queries.shape[-1]
+    half = half_width(d_head)
+    rows = max(1, tile // half)
+    if n_tokens:
+        turns, sines = (None if x is None else x.contiguous() for x in (cosines, sines))
+        with torch.cuda.device_of(qkv):
+            _turning_kernel()[(n_heads + n_kv_heads, -(-n_tokens // rows))](
+                qkv.contiguous(), queries, keys, turns, sines, query_weight, key_weight, epsilon,
+                n_tokens, seq, _step_of_batch(turns), n_heads, n_kv_heads,
+                d_head=d_head, half=half, rows=rows, num_warps=warps,
+            )  # fmt: skip
+    return queries, keys
+
+
+@turn_heads.register_fake
+def _heads_without_numbers(
+    qkv: Tensor,
+    cosines: Tensor | None,
+    sines: Tensor | None,
+    query_weight: Tensor | None,
+    key_weight: Tensor | None,
+    epsilon: float,
+    n_heads: int,
+    n_kv_heads: int,
+) -> tuple[Tensor, Tensor]:
+    d_head = qkv.shape[-1] // (n_heads + 2 * n_kv_heads)
+    queries, keys = (qkv.new_empty((*qkv.shape[:-1], n, d_head)) for n in (n_heads, n_kv_heads))
+    return queries, keys
+
+
+@torch.library.custom_op("modelwright::heads_slope", mutates_args=(), device_types="cuda")
+def heads_slope(
+    d_queries: Tensor,
+    d_keys: Tensor,
+    d_values: Tensor,
+    qkv: Tensor | None,
+    cosines: Tensor | None,
+    sines: Tensor | None,
+    query_weight: Tensor | None,
+    key_weight: Tensor | None,
+    epsilon: float,
+    n_heads: int,
+    n_kv_heads: int,
+    has_bias: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The slope in the product that heads were made of; arguments as `turn_heads` takes them.
+
+    Args:
+        d_queries, d_keys, d_values: [batch, head, seq, d_head], in any order in memory.
+        qkv: only needed where heads were normalised.
+
+    Returns:
+        The slope [batch, seq, (n_heads + 2 n_kv_heads) d_head]; its sum over all positions in
+        fp32, of no numbers where there is no bias; and the slope in the weights of both norms
+        [2, d_head] in fp32, of no rows where there are none.
+    """
+    out, d_bias, d_norms = _slope_without_numbers(
+        d_queries, d_keys, d_values, qkv, cosines, sines, query_weight, key_weight, epsilon,
+        n_heads, n_kv_heads, has_bias,
+    )  # fmt: skip
+    d_queries, d_keys, d_values = (
+        x if x.stride(-1) == 1 else x.contiguous() for x in (d_queries, d_keys, d_values)
+    )
+    batch, _, seq, d_head = d_queries.shape
+    half = half_width(d_head)
+    rows = max(1, tile // half)
+    n_all, n_turned = n_heads + 2 * n_kv_heads, n_heads + n_kv_heads
+    n = programs_for(batch * seq, rows, n_all)
+    sums = out.new_zeros((n, len(d_bias)), dtype=torch.float32)
+    norm_sums = out.new_zeros((n, n_turned * d_head * (len(d_norms) > 0)), dtype=torch.float32)
+    if batch * seq:
+        turns, sines = (None if x is None else x.contiguous() for x in (cosines, sines))
+        with torch.cuda.device_of(d_queries):
+            _slope_kernel()[(n_all, n)](
+                d_queries, d_keys, d_values, *d_queries.stride()[:3], *d_keys.stride()[:3],
+                *d_values.stride()[:3], None if qkv is None else qkv.contiguous(), turns, sines,
+                query_weight, key_weight, epsilon,
+                out, sums, norm_sums, batch * seq, seq, _step_of_batch(turns), n_heads, n_kv_heads,
+                has_bias=has_bias, d_head=d_head, half=half, rows=rows, num_warps=warps,
+            )  # fmt: skip
+    torch.sum(sums, 0, out=d_bias)
+    if len(d_norms):
+        of_heads = norm_sums.sum(0).view(n_turned, d_head)
+        for to, part in zip(d_norms, of_heads.split([n_heads, n_kv_heads]), strict=True):
+            torch.sum(part, 0, out=to)
+    return out, d_bias, d_norms
+
+
+@heads_slope.register_fake
+def _slope_without_numbers(
+    d_queries: Tensor,
+    d_keys: Tensor,
+    d_values: Tensor,
+    qkv: Tensor | None,
+    cosines: Tensor | None,
+    sines: Tensor | None,
+    query_weight: Tensor | None,
+    key_weight: Tensor | None,
+    epsilon: float,
+    n_heads: int,
+    n_kv_heads: int,
+    has_bias: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    batch, _, seq, d_head = d_queries.shape
+    width = (n_heads + 2 * n_kv_heads) * d_head
+    n_norms = 0 if query_weight is None else 2
+    return (
+        d_queries.new_empty((batch, seq, width)),
+        d_queries.new_empty(width if has_bias else 0, dtype=torch.float32),
+        d_queries.new_empty((n_norms, d_head), dtype=torch.float32),
+    )
+
+
+def _step_of_batch(turns: Tensor | None) -> int:
+    """From a text's first angle to the next text's; all texts may share theirs."""
+    return 0 if turns is None or turns.shape[0] == 1 else turns.stride(0)
+
+
+@torch.library.custom_op("modelwright::gelu_slope", mutates_args=(), device_types="cuda")
+def gelu_slope(slope: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+    """The slope in the input of tanh GELU [batch, seq, d_ff], from that in its result.
+
+    Returns:
+        It, and its sum over all positions [d_ff] in fp32.
+    """
+    out, d_bias = _gelu_slope_without_numbers(slope, x)
+    n_columns = x.shape[-1]
+    n_rows, n_blocks = x.numel() // max(1, n_columns), -(-n_columns // columns)
+    n = programs_for(n_rows, 2 * tile // columns, max(1, n_blocks))
+    sums = out.new_zeros((n, n_columns), dtype=torch.float32)
+    if x.numel():
+        with torch.cuda.device_of(x):
+            _gelu_kernel()[(n_blocks, n)](
+                slope.contiguous(), x.contiguous(), out, sums, n_rows, n_columns,
+                rows=2 * tile // columns, columns=columns, num_warps=warps,
+            )  # fmt: skip
+    return out, torch.sum(sums, 0, out=d_bias)
+
+
+@gelu_slope.register_fake
+def _gelu_slope_without_numbers(slope: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+    out = torch.empty_like(x, memory_format=torch.contiguous_format)
+    return out, x.new_empty(x.shape[-1], dtype=torch.float32)
+
+
+@cache
+def _turning_kernel() -> Any:
+    import triton  # pyright: ignore[reportMissingImports]
+    from triton import language as tl  # pyright: ignore[reportMissingImports]
+
+    # The checker of shapes would come between Triton and the text that it compiles.
+    @triton.jit(do_not_specialize=["n_tokens", "seq"])
+    @no_type_check
+    def turn(
+        qkv, queries, keys, cosines, sines, query_weight, key_weight, epsilon, n_tokens, seq,
+        step_of_batch, n_heads, n_kv_heads,
+        d_head: tl.constexpr, half: tl.constexpr, rows: tl.constexpr,
+    ):  # fmt: skip
+        """Normalise and turn some rows of one head of the queries or keys.
+
+        Source: Zhang & Sennrich 2019, "Root Mean Square Layer Normalization", equation 4; Su et
+        al. 2021, "RoFormer", equation 34.
+        """
+        head = tl.program_id(0)
+        token = (tl.program_id(1) * rows + tl.arange(0, rows)).to(tl.int64)[:, None]
+        channel = tl.arange(0, half)[None, :]
+        in_head = channel < d_head // 2
+        is_there = (token < n_tokens) & in_head
+        width = (n_heads + 2 * n_kv_heads) * d_head
+        place = qkv + token * width + head * d_head + channel
+        a = tl.load(place, mask=is_there, other=0.0).to(tl.float32)
+        b = tl.load(place + d_head // 2, mask=is_there, other=0.0).to(tl.float32)
+        if query_weight is not None:
+            weight = (query_weight if head < n_heads else key_weight) + channel
+            squares = tl.sum(a * a + b * b, axis=1)[:, None]
+            scale = 1 / tl.sqrt(squares / d_head + epsilon)
+            a *= scale * tl.load(weight, mask=in_head, other=0.0)
+            b *= scale * tl.load(weight + d_head // 2, mask=in_head, other=0.0)
+        if cosines is not None:
+            angle = (token // seq) * step_of_batch + (token % seq) * (d_head // 2) + channel
+            c = tl.load(cosines + angle, mask=is_there, other=0.0).to(tl.float32)
+            s = tl.load(sines + angle, mask=is_there, other=0.0).to(tl.float32)
+            a, b = a * c - b * s, b * c + a * s
+        if head < n_heads:
+            to = queries + (token * n_heads + head) * d_head + channel
+        else:
+            to = keys + (token * n_kv_heads + head - n_heads) * d_head + channel
+        tl.store(to, a, mask=is_there)
+        tl.store(to + d_head // 2, b, mask=is_there)
+
+    return turn
+
+
+@cache
+def _slope_kernel() -> Any:
+    import triton  # pyright: ignore[reportMissingImports]
+    from triton import language as tl  # pyright: ignore[reportMissingImports]
+
+    @triton.jit(do_not_specialize=["n_tokens", "seq"])
+    @no_type_check
+    def slope(
+        d_queries, d_keys, d_values, q_batch, q_head, q_token, k_batch, k_head, k_token, v_batch,
+        v_head, v_token, qkv, cosines, sines, query_weight, key_weight, epsilon, out, sums,
+        norm_sums, n_tokens, seq, step_of_batch, n_heads, n_kv_heads,
+        has_bias: tl.constexpr, d_head: tl.constexpr, half: tl.constexpr, rows: tl.constexpr,
+    ):  # fmt: skip
+        """Take slopes of one head back through turning and norm, and add them up over rows.
+
+        With x the input, r its reciprocal root mean square, w the weights and g the slope in the
+        result, the slope in x is r (w g - x r² mean(x w g)), and that in w is Σ g x r.
+        """
+        head, program = tl.program_id(0), tl.program_id(1)
+        is_turned = head < n_heads + n_kv_heads
+        if head < n_heads:
+            source, by_batch, by_token = d_queries + head * q_head, q_batch, q_token
+        elif is_turned:
+            source, by_batch, by_token = d_keys + (head - n_heads) * k_head, k_batch, k_token
+        else:
+            source, by_batch = d_values + (head - n_heads - n_kv_heads) * v_head, v_batch
+            by_token = v_token
+        channel = tl.arange(0, half)[None, :]
+        in_head = channel < d_head // 2
+        width = (n_heads + 2 * n_kv_heads) * d_head
+        # Each row has sums of its own: only at the end do threads hear of each other.
+        sum_a, sum_b = tl.zeros([rows, half], tl.float32), tl.zeros([rows, half], tl.float32)
+        norm_a, norm_b = tl.zeros([rows, half], tl.float32), tl.zeros([rows, half], tl.float32)
+        for first in range(program * rows, n_tokens, tl.num_programs(1) * rows):
+            token = (first + tl.arange(0, rows)).to(tl.int64)[:, None]
+            is_there = (token < n_tokens) & in_head
+            place = source + (token // seq) * by_batch + (token % seq) * by_token + channel
+            a = tl.load(place, mask=is_there, other=0.0).to(tl.float32)
+            b = tl.load(place + d_head // 2, mask=is_there, other=0.0).to(tl.float32)
+            if cosines is not None:  # noqa: SIM102 - decided when it is compiled
+                if is_turned:
+                    angle = (token // seq) * step_of_batch + (token % seq) * (d_head // 2) + channel
+                    c = tl.load(cosines + angle, mask=is_there, other=0.0).to(tl.float32)
+                    s = tl.load(sines + angle, mask=is_there, other=0.0).to(tl.float32)
+                    a, b = a * c + b * s, b * c - a * s
+            at = token * width + head * d_head + channel
+            if query_weight is not None:  # noqa: SIM102
+                if is_turned:
+                    weight = (query_weight if head < n_heads else key_weight) + channel
+                    x_a = tl.load(qkv + at, mask=is_there, other=0.0).to(tl.float32)
+                    x_b = tl.load(qkv + at + d_head // 2, mask=is_there, other=0.0).to(tl.float32)
+                    squares = tl.sum(x_a * x_a + x_b * x_b, axis=1)[:, None]
+                    scale = 1 / tl.sqrt(squares / d_head + epsilon)
+                    norm_a += a * x_a * scale
+                    norm_b += b * x_b * scale
+                    a *= tl.load(weight, mask=in_head, other=0.0)
+                    b *= tl.load(weight + d_head // 2, mask=in_head, other=0.0)
+                    shared = tl.sum(a * x_a + b * x_b, axis=1)[:, None] * scale * scale / d_head
+                    a, b = scale * (a - x_a * shared), scale * (b - x_b * shared)
+            if has_bias:
+                sum_a += a
+                sum_b += b
+            tl.store(out + at, a, mask=is_there)
+            tl.store(out + at + d_head // 2, b, mask=is_there)
+        channel = tl.arange(0, half)
+        in_head = channel < d_head // 2
+        if has_bias:
+            to = sums + program * width + head * d_head + channel
+            tl.store(to, tl.sum(sum_a, axis=0), mask=in_head)
+            tl.store(to + d_head // 2, tl.sum(sum_b, axis=0), mask=in_head)
+        if query_weight is not None:  # noqa: SIM102
+            if is_turned:
+                to = norm_sums + (program * (n_heads + n_kv_heads) + head) * d_head + channel
+                tl.store(to, tl.sum(norm_a, axis=0), mask=in_head)
+                tl.store(to + d_head // 2, tl.sum(norm_b, axis=0), mask=in_head)
+
+    return slope
+
+
+@cache
+def _gelu_kernel() -> Any:
+    import triton  # pyright: ignore[reportMissingImports]
+    from triton import language as tl  # pyright: ignore[reportMissingImports]
+
+    @triton.jit(do_not_specialize=["n_rows"])
+    @no_type_check
+    def gelu_slope(
+        slope, x, out, sums, n_rows, n_columns, rows: tl.constexpr, columns: tl.constexpr
+    ):
+        """Take slopes back through tanh GELU, and add them up over rows.
+
+        Source: Hendrycks & Gimpel 2016, "Gaussian Error Linear Units", section 2.
+        """
+        program = tl.program_id(1)
+        column = tl.program_id(0) * columns + tl.arange(0, columns)
+        total = tl.zeros([rows, columns], tl.float32)
+        for first in range(program * rows, n_rows, tl.num_programs(1) * rows):
+            row = (first + tl.arange(0, rows)).to(tl.int64)[:, None]
+            is_there = (row < n_rows) & (column < n_columns)[None, :]
+            at = row * n_columns + column[None, :]
+            z = tl.load(x + at, mask=is_there, other=0.0).to(tl.float32)
+            g = tl.load(slope + at, mask=is_there, other=0.0).to(tl.float32)
+            # tanh(y) = 1 - 2 / (exp(2 y) + 1), with y = sqrt(2 / pi) (z + 0.044715 z³).
+            twice = 1.5957691216057308 * z * (1 + 0.044715 * z * z)
+            share = 1 / (tl.exp(-twice) + 1)  # (1 + tanh(y)) / 2
+            inner = 1.5957691216057308 * (1 + 3 * 0.044715 * z * z)
+            g *= share + z * share * (1 - share) * inner
+            total += g
+            tl.store(out + at, g, mask=is_there)
+        to = sums + program * n_columns + column
+        tl.store(to, tl.sum(total, axis=0), mask=column < n_columns)
+
+    return gelu_slope
