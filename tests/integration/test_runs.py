@@ -111,6 +111,7 @@ def test_the_facts_name_what_auto_came_to(finished: Path):
     assert facts["precision"] == "fp32"
     config = load_settings(RunConfig, finished / "config.toml").config
     assert facts["attention"] == prepare(config).attention in get_args(AttentionKind)
+    assert (facts["kernels"], facts["cuda_graph"]) == ("torch", False)  # on a processor
     assert facts["compiled"] is False
     assert facts["micro_batch"] == 2
     assert (

@@ -13,7 +13,7 @@ from modelwright.config.differences import Difference
 from modelwright.data.inspection import training_histogram
 from modelwright.runtime.device import describe_machine
 from modelwright.runtime.files import write_atomically
-from modelwright.training.assembly import Prepared
+from modelwright.training.assembly import Prepared, chosen_kernels
 from modelwright.training.attempt import TrainingState
 from modelwright.training.metrics import MetricsFile, facts_file, forget_after
 from modelwright.training.tensorboard import EventFile
@@ -30,6 +30,8 @@ def run_facts(prepared: Prepared, state: TrainingState) -> dict[str, Any]:
         "precision": prepared.precision,
         "attention": prepared.attention,
         "compiled": prepared.is_compiled,
+        "kernels": chosen_kernels(config, prepared.device),
+        "cuda_graph": state.recorded is not None,
         "micro_batch": state.micro_batch,
         "lanes": state.lanes.n_lanes,
         "peak": dataclasses.asdict(prepared.peak),

@@ -1,3 +1,4 @@
+import itertools
 from typing import Any
 
 import pytest
@@ -166,3 +167,39 @@ def test_other_rules_move_as_on_a_processor():
     before = model.weight.clone()
     optimizer.step(0.1)
     assert not torch.equal(model.weight, before)
+
+
+def test_a_product_is_added_while_it_is_multiplied():
+    trace = traced.trace(attention="flash", **gpu)
+    added = [o for o in trace.operations if o.phase == "loss" and o.name == "addmm_"]
+    assert len(added) == 1
+    n_tokens, (rows, width) = 2 * traced.context, added[0].shapes[0]
+    assert added[0].n_flops == 2 * n_tokens * rows * width
+    assert added[0].dtype == torch.bfloat16
+    here = [o.name for o in trace.operations if o.phase == "loss"]
+    assert here.count("mm") == 1  # of the logits
+
+
+def test_a_chunk_s_logits_are_gone_before_the_next_ones_are_there():
+    trace = traced.trace("training.loss_chunk=16", attention="flash", **gpu)
+    logits = [held for held in trace.storages if held.operation == "mm" and held.phase == "loss"]
+    assert len(logits) == 2 * traced.context // 16
+    for one, following in itertools.pairwise(logits):
+        assert one.died is not None
+        assert one.died <= following.born
+
+
+@pytest.mark.parametrize("is_compiled", [False, True])
+def test_the_kernels_of_the_blocks_are_followed(is_compiled: bool):
+    changes = ("model.qk_norm=true", "model.bias=true", "model.mlp=gelu_tanh")
+    where: dict[str, Any] = {"attention": "flash", "is_compiled": is_compiled} | gpu
+    ours = traced.trace(*changes, kernels="triton", **where)
+    assert count(ours, "turn_heads", "forward") == 3
+    assert count(ours, "heads_slope", "backward") == 3
+    assert count(ours, "gelu_slope", "backward") == 3
+    usual = traced.trace(*changes, kernels="torch", **where)
+    assert count(usual, "turn_heads", "forward") == 0
+    (slope, *_) = (o for o in ours.operations if o.name == "gelu_slope")
+    n_bytes = 2 * traced.context * 80 * 2
+    assert slope.n_read == 2 * n_bytes
+    assert n_bytes < slope.n_written < n_bytes + 1000  # with the slope of the bias

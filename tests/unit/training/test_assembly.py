@@ -8,7 +8,9 @@ import torch
 import small
 from modelwright.data.loader import Chunks
 from modelwright.data.packing import Packed
+from modelwright.model.block_kernels import gpu_heads, gpu_hidden_units
 from modelwright.model.config import AttentionKind
+from modelwright.model.cross_entropy import usual_chunk
 from modelwright.model.fp8 import fp8_product
 from modelwright.model.gpu_kernels import gpu_surprise_and_slope
 from modelwright.model.linear import Linear, plain_product
@@ -274,6 +276,27 @@ def test_the_kernels_that_a_config_names_reach_the_model(tmp_path: Path):
     layers = [one for one in model.blocks.modules() if isinstance(one, Linear)]
     assert all(layer.multiply is fp8_product for layer in layers)
     assert model.unembedding.multiply is plain_product
+
+
+@pytest.mark.parametrize("kernels", ["triton", "torch", "auto"])
+def test_the_kernels_of_a_gpu_reach_loss_and_blocks(
+    tmp_path: Path, kernels: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(assembly, "suits_gpu_kernel", lambda device: True)
+    config = small.run_config(tmp_path, f"training.kernels={kernels}")
+    model = small.model(mlp="gelu_tanh", bias=True)
+    set_way_of_working(model, config, in_lanes=False, is_compiled=False)
+    is_ours = kernels != "torch"
+    assert (model.slope_of is gpu_surprise_and_slope) == is_ours
+    assert model.loss_chunk == (
+        usual_chunk("cuda", 48, in_place=torch.float32) if is_ours else None
+    )
+    block: Any = model.blocks[0]
+    assert (block.attention.heads_of is gpu_heads) == is_ours
+    assert (block.mlp.hidden_units is gpu_hidden_units) == is_ours
+    own = small.run_config(tmp_path, f"training.kernels={kernels}", "training.loss_chunk=7")
+    set_way_of_working(model, own, in_lanes=False, is_compiled=False)
+    assert model.loss_chunk == 7
 
 
 def test_on_a_gpu_the_kernels_that_work_are_timed_with_the_runs_shape(
