@@ -98,6 +98,15 @@ class RecordedStep:
         self._n_alike += 1
         return step() if self._again is None else self._again()
 
+    def give_back(self) -> bool:
+        """Let go of a recording's memory, which nobody else can use; steps go on without.
+
+        Returns:
+            Whether there was one.
+        """
+        had_one, self._again = self._again is not None, None
+        return had_one
+
     def _feed(self, batch: Batch, numbers: dict[str, float], fixed: dict[str, Any]) -> "_Fed":
         """Put a step's batch and numbers where it reads them, and begin anew if others are."""
         shapes = tuple(tensor.shape for tensor in batch.tensors())

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
+import torch
+
 from modelwright.data.loader import Loader, StoppedWaiting
 from modelwright.runtime.interrupts import StopRequest
 from modelwright.runtime.progress import Listener, Progress
@@ -135,8 +137,20 @@ def _results(actions: Sequence[Action], state: TrainingState, n_steps: int) -> d
     found: dict[str, Any] = {}
     for action in actions:
         if _is_due(action, state.step, n_steps):
-            found |= action(state)
+            found |= _with_room(action, state)
     return found
+
+
+def _with_room(action: Action, state: TrainingState) -> dict[str, Any]:
+    """What an action has to say; a recorded step gives its memory to one that lacks some."""
+    try:
+        return action(state)
+    except torch.OutOfMemoryError:
+        if state.recorded is None or not state.recorded.give_back():
+            raise
+    # Here the tensors of what went wrong are gone.
+    torch.cuda.empty_cache()
+    return action(state)
 
 
 def _is_due(action: Action, step: int, n_steps: int) -> bool:

@@ -125,6 +125,18 @@ def test_what_a_recording_cannot_follow_makes_a_new_one(changes: dict[str, Any])
     assert pair.recorder.n_repeated == 4
 
 
+def test_a_recording_that_was_given_back_is_not_made_again():
+    pair = Pair()
+    for number in range(5):
+        pair.step(batch(number))
+    assert pair.recorder.n_repeated == 2
+    assert pair.recorded.give_back()
+    assert not pair.recorded.give_back()
+    for number in range(5, 10):
+        pair.step(batch(number))
+    assert (pair.recorder.n_recorded, pair.recorder.n_repeated) == (1, 2)
+
+
 def test_another_size_of_batch_makes_a_new_one():
     pair = Pair()
     for number in range(5):

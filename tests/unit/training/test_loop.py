@@ -1,6 +1,7 @@
 import dataclasses
 import math
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -274,6 +275,7 @@ class Seen:
         self.saved: list[int] = []
         self.waited_at: list[int] = []
         self.measured: list[int] = []
+        self.lacks_memory: Callable[[], bool] = lambda: False
 
     def run(self, state: TrainingState, config: RunConfig, loader: Any = None) -> None:
         seen = self
@@ -284,6 +286,8 @@ class Seen:
             def __call__(self, state: TrainingState) -> dict[str, Any]:
                 if seen.stop.requested:
                     return {}  # broken off
+                if seen.lacks_memory():
+                    raise torch.OutOfMemoryError("CUDA out of memory.")
                 seen.measured.append(state.step)
                 state.validation_loss = 1.0
                 return {"validation_loss": 1.0}
@@ -319,6 +323,46 @@ def test_each_step_is_recorded_and_the_actions_have_their_turns(tmp_path: Path):
     assert [record["step"] for record in seen.records] == [0, 1, 2, 3, 4, 5]
     assert seen.measured == [0, 3, 5]
     assert seen.saved == [2, 4, 5]
+
+
+class Recorded:
+    """A recorded step that holds memory until it is asked for it."""
+
+    def __init__(self, state: TrainingState) -> None:
+        self.state = state
+        self.holds = True
+
+    def __call__(self, batch: Batch, **settings: Any) -> torch.Tensor:
+        return step.training_step(self.state.model, self.state.optimizer, batch, **settings)
+
+    def give_back(self) -> bool:
+        held, self.holds = self.holds, False
+        return held
+
+
+def test_a_recorded_step_gives_its_memory_to_an_action_that_lacks_some(tmp_path: Path):
+    seen, state = Seen(), fresh()
+    recorded = Recorded(state)
+    state.recorded = recorded  # type: ignore[assignment]
+    seen.lacks_memory = lambda: recorded.holds and state.step > 0
+    seen.run(state, small.run_config(tmp_path, "training.n_steps=5"))
+    assert not recorded.holds
+    assert seen.measured == [0, 3, 5]
+    assert len(seen.records) == 6
+
+
+@pytest.mark.parametrize("is_recorded", [True, False])
+def test_an_action_without_memory_ends_the_run_where_there_is_none_to_give(
+    tmp_path: Path, is_recorded: bool
+):
+    seen, state = Seen(), fresh()
+    if is_recorded:
+        recorded = Recorded(state)
+        recorded.give_back()
+        state.recorded = recorded  # type: ignore[assignment]
+    seen.lacks_memory = lambda: True
+    with pytest.raises(torch.OutOfMemoryError):
+        seen.run(state, small.run_config(tmp_path))
 
 
 def test_the_share_of_the_peak_is_the_work_over_the_time(tmp_path: Path):
