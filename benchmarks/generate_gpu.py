@@ -94,10 +94,7 @@ class Ours:
 
     def __init__(self, model: Transformer, tokenizer: Any, case: Case) -> None:
         n_tokens = case.n_prompt + case.n_new
-        graphs = model.embedding.weight.is_cuda
-        self.engine = Engine(
-            model, tokenizer, n_slots=case.n_texts, n_tokens=n_tokens, graphs=graphs
-        )
+        self.engine = Engine(model, tokenizer, n_slots=case.n_texts, n_tokens=n_tokens)
         self.prompts = prompts_of(tokenizer, case)
 
     def __call__(self, case: Case) -> Turn:
@@ -303,7 +300,7 @@ def main() -> None:
     if options.tiny:
         shape |= toy
     config = ModelConfig(**shape)
-    n_prompt, n_new = (8, 16) if options.tiny else (128, 256)
+    n_prompt, n_new = (8, 16) if options.tiny else (16, 256)
     attention = "flash" if device.type == "cuda" and dtype != torch.float32 else "math"
     model = Transformer(config, dtype=dtype, attention=attention)
     initialise(model, seed=1)

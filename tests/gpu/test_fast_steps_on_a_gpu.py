@@ -17,10 +17,11 @@ from modelwright.data.loader import Batch
 from modelwright.model.attention import make_attend
 from modelwright.model.attention_speed import AttentionShape, attention_seconds
 from modelwright.runtime.files import sha256_of
+from modelwright.runtime.graphs import cuda_graph
 from modelwright.runtime.progress import Progress
 from modelwright.training.assembly import fresh_state, make_loader, prepare
 from modelwright.training.attempt import take_step
-from modelwright.training.capture import RecordedStep, cuda_graph
+from modelwright.training.capture import RecordedStep
 from modelwright.training.loop import Interrupted
 from modelwright.training.metrics import read_metrics
 from modelwright.training.runs import resume, train
@@ -191,3 +192,18 @@ def test_the_most_that_a_step_held_is_on_record(tmp_path: Path):
     records = [record for record in read_metrics(tmp_path / "run") if "loss" in record]
     assert len(records) == 12
     assert all(0 < record["memory_bytes"] <= record["reserved_bytes"] for record in records)
+
+
+def test_a_recording_has_its_scratch_memory_to_itself():
+    few, long = torch.randn(64, 4096, device=gpu), torch.randn(4096, 768, device=gpu)
+    few, long = few.bfloat16(), long.bfloat16()  # products whose sums are cut into pieces
+    expected = few @ long
+    first = cuda_graph(lambda: few @ long)
+    assert first().equal(expected)
+    del first
+    second = cuda_graph(lambda: few @ long)
+    before = torch.cuda.memory_allocated()
+    torch._C._cuda_clearCublasWorkspaces()  # as whoever records graphs of its own may do
+    torch.cuda.empty_cache()
+    assert torch.cuda.memory_allocated() == before
+    assert second().equal(expected)

@@ -14,12 +14,13 @@ from torch import Tensor, nn
 from modelwright.generation.decode_step import DecodeStep, reach_of, rows_of
 from modelwright.generation.kv_cache import Decode, KvCache, Past, Prefill
 from modelwright.generation.packing import can_pack, pack
-from modelwright.generation.recording import Recorder, Recordings
+from modelwright.generation.recording import Recordings
 from modelwright.generation.transfer import send
 from modelwright.model.attention import Attend, Attention
 from modelwright.model.linear import Embedding, Linear
 from modelwright.model.positions import Turns, turned
 from modelwright.model.transformer import Transformer
+from modelwright.runtime.graphs import Recorder
 
 
 class CachedAttention(nn.Module):

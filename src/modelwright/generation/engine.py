@@ -15,10 +15,10 @@ from torch import Tensor
 from modelwright.generation.cached_model import CachedModel
 from modelwright.generation.config import SamplingConfig
 from modelwright.generation.drawing import ChancesOnTheirWay, Drawing, RowDrawing
-from modelwright.generation.recording import CudaGraphs, Recorder
 from modelwright.generation.requests import Handle, Request
 from modelwright.generation.transfer import OnItsWay, on_device
 from modelwright.model.transformer import Transformer
+from modelwright.runtime.graphs import CudaGraphs, Recorder
 from modelwright.runtime.seeding import stream_seed
 from modelwright.tokenizer.tokenizer import Tokenizer
 
@@ -41,7 +41,7 @@ class Engine:
     A text depends on its request alone, up to the rounding of sums: what else is in the batch
     changes neither its draws nor what it sees.
 
-    With `graphs`, a step is a CUDA graph, and the next ones are asked for before its tokens are
+    On an NVIDIA GPU, a step is a CUDA graph, and the next ones are asked for before its tokens are
     here. What a text would have got after its end, which is noticed late, is dropped.
     """
 
@@ -52,14 +52,14 @@ class Engine:
         *,
         n_slots: int = 8,
         n_tokens: int | None = None,
-        graphs: bool = False,
+        graphs: bool | None = None,
         record: Recorder | None = None,
     ) -> None:
         """Args:
         model: its weights are taken as they are now.
         n_slots: most texts in hand at once; further requests wait.
         n_tokens: longest text, prompt included, that a slot has memory for; None is the context.
-        graphs: whether steps are recorded and repeated, on an NVIDIA GPU.
+        graphs: whether steps are recorded and repeated; None is wherever an NVIDIA GPU is.
         record: how; None makes CUDA graphs.
 
         Raises:
@@ -367,15 +367,19 @@ def engine_for(model: Transformer, tokenizer: Tokenizer, requests: list[Request]
     return Engine(model, tokenizer, n_slots=min(len(requests), most_at_once), n_tokens=longest)
 
 
-def recorder_for(device: torch.device, *, graphs: bool, record: Recorder | None) -> Recorder | None:
+def recorder_for(
+    device: torch.device, *, graphs: bool | None, record: Recorder | None
+) -> Recorder | None:
     """What records the steps on a device; None has them asked for anew each time."""
+    is_nvidia = device.type == "cuda" and torch.version.hip is None
+    if graphs is None:
+        graphs = is_nvidia or record is not None
     if not graphs:
         if record is not None:
             raise ValueError(
                 "graphs is False, but record says how steps are recorded; leave out one of them"
             )
         return None
-    is_nvidia = device.type == "cuda" and torch.version.hip is None
     if record is None and not is_nvidia:
         raise ValueError(
             f"graphs is True, but the model is on '{device}', and CUDA graphs are for NVIDIA GPUs; "

@@ -1,40 +1,11 @@
-"""Steps of writing as CUDA graphs: asked for in one call each, instead of kernel by kernel.
-
-A graph repeats the very operations that were recorded, on the same memory. So what changes from
-step to step has to be in tensors that stay where they are.
-"""
+"""Steps of writing that are recorded once and repeated from then on."""
 
 from collections.abc import Callable, Hashable
-from typing import Any
 
 import torch
 from torch import Tensor
 
-# What a recorder makes of a function without arguments: one that does the same again. The first
-# call is the first time that anything is done.
-Again = Callable[[], Tensor]
-Recorder = Callable[[Callable[[], Tensor]], Again]
-
-
-class CudaGraphs:
-    """A recorder whose graphs share memory: a result holds until another of them is repeated."""
-
-    def __init__(self) -> None:
-        self.pool: Any = None  # PyTorch's name for the memory of the first graph
-
-    def __call__(self, function: Callable[[], Tensor]) -> Again:
-        graph = torch.cuda.CUDAGraph()
-        # Other threads, such as those of a service, may go on meanwhile.
-        with torch.cuda.graph(graph, pool=self.pool, capture_error_mode="thread_local"):
-            result = function()
-        if self.pool is None:
-            self.pool = graph.pool()
-
-        def again() -> Tensor:
-            graph.replay()
-            return result
-
-        return again
+from modelwright.runtime.graphs import Again, Recorder
 
 
 class Recordings:

@@ -1,10 +1,9 @@
 """A whole step as one CUDA graph, for models whose kernels end sooner than the host asks for them.
 
-A graph repeats the very operations that were recorded, on the same memory. So what changes from
-step to step, the batch and a few numbers, is copied to where the recorded step reads it.
+What changes from step to step, the batch and a few numbers, is copied to where the recorded step
+reads it.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -13,30 +12,12 @@ from torch import Tensor
 
 from modelwright.data.loader import Batch
 from modelwright.model.transformer import Transformer
+from modelwright.runtime.graphs import Again, Recorder, cuda_graph
 from modelwright.training.lanes import Lanes
 from modelwright.training.step import training_step
 from modelwright.training.updates import Optimizer
 
-# What a recorder makes of a function without arguments: one that does the same again. The first
-# call is the first time that anything is done.
-Again = Callable[[], Tensor]
-Recorder = Callable[[Callable[[], Tensor]], Again]
-
 n_steps_before = 3  # in which programs are compiled, kernels chosen and the optimizer's state made
-
-
-def cuda_graph(function: Callable[[], Tensor]) -> Again:
-    """The kernels of a function on the current device, as a graph."""
-    graph = torch.cuda.CUDAGraph()
-    # Other threads, such as the one that brings batches, may go on meanwhile.
-    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-        result = function()
-
-    def again() -> Tensor:
-        graph.replay()
-        return result
-
-    return again
 
 
 class RecordedStep:

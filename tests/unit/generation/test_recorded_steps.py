@@ -15,8 +15,9 @@ from modelwright.generation.cached_model import CachedModel
 from modelwright.generation.config import SamplingConfig
 from modelwright.generation.decode_step import reach_of, rows_of
 from modelwright.generation.engine import Engine, n_steps_ahead, recorder_for
-from modelwright.generation.recording import CudaGraphs, Recordings
+from modelwright.generation.recording import Recordings
 from modelwright.generation.requests import Handle, Request
+from modelwright.runtime.graphs import CudaGraphs
 
 aten = torch.ops.aten
 tokenizer = small.tokenizer()
@@ -292,9 +293,12 @@ def test_graphs_are_refused_where_there_are_none():
         Engine(model, tokenizer, graphs=False, record=Recorder())
 
 
-def test_graphs_are_made_on_an_nvidia_gpu_if_they_are_wanted():
+def test_graphs_are_made_on_an_nvidia_gpu_unless_they_are_not_wanted():
     gpu, cpu = torch.device("cuda"), torch.device("cpu")
     recorder = Recorder()
+    assert isinstance(recorder_for(gpu, graphs=None, record=None), CudaGraphs)
+    assert recorder_for(cpu, graphs=None, record=None) is None
+    assert recorder_for(cpu, graphs=None, record=recorder) is recorder
     assert recorder_for(gpu, graphs=False, record=None) is None
     assert isinstance(recorder_for(gpu, graphs=True, record=None), CudaGraphs)
     assert recorder_for(cpu, graphs=True, record=recorder) is recorder
