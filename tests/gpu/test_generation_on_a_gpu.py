@@ -12,7 +12,13 @@ import torch
 from torch import Tensor, nn
 
 import small
-from modelwright.generation import decode_kernels, decode_step, draw_kernels, row_drawing
+from modelwright.generation import (
+    decode_kernels,
+    decode_step,
+    draw_kernels,
+    product_kernels,
+    row_drawing,
+)
 from modelwright.generation.cached_model import CachedModel
 from modelwright.generation.config import SamplingConfig
 from modelwright.generation.decode_step import Places, kernels_for
@@ -20,6 +26,7 @@ from modelwright.generation.engine import Engine, n_steps_ahead
 from modelwright.generation.requests import Handle, Request
 from modelwright.generation.row_drawing import RowSettings, Stages
 from modelwright.model.gpu_kernels import suits_gpu_kernel
+from modelwright.model.linear import Linear
 from modelwright.model.norms import make_norm
 from modelwright.runtime.graphs import CudaGraphs
 
@@ -225,14 +232,36 @@ def test_attention_mixes_what_torch_mixes(
 
 
 @needs_triton
-def test_an_mlp_by_one_kernel_less_is_the_mlp():
-    x = torch.randn(3, 24, device=gpu)
+@pytest.mark.parametrize("n_rows", [1, 3])
+@pytest.mark.parametrize("kind", ["gelu_tanh", "gelu", "relu2", "swiglu"])
+@pytest.mark.parametrize("bias", [True, False])
+def test_an_mlp_by_fewer_kernels_is_the_mlp(n_rows: int, kind: Any, bias: bool):
+    x = torch.randn(n_rows, 24, device=gpu)
     for dtype, tolerance in ((torch.float32, 1e-4), (torch.bfloat16, 0.03)):
-        block: Any = CachedModel(model_of(dtype, **gpt2), n_slots=1).model.blocks[0]
+        model = model_of(dtype, mlp=kind, bias=bias)
+        block: Any = CachedModel(model, n_slots=1).model.blocks[0]
         with torch.inference_mode():
             expected = block.mlp(x.to(dtype))
-            found = decode_kernels.mlp(block.mlp, x.to(dtype))
+            found = product_kernels.mlp(block.mlp, x.to(dtype))
         assert (found - expected).abs().max() < tolerance * expected.abs().max()
+
+
+@needs_triton
+@pytest.mark.parametrize("n_rows", [1, 2, 64])
+@pytest.mark.parametrize(("d_in", "d_out"), [(768, 2304), (3072, 768), (770, 50257), (10, 7)])
+@pytest.mark.parametrize("bias", [True, False])
+def test_products_are_products(n_rows: int, d_in: int, d_out: int, bias: bool):
+    generator = torch.Generator(gpu).manual_seed(0)
+    for dtype, tolerance in ((torch.float32, 1e-5), (torch.bfloat16, 0.01)):
+        linear = Linear(d_in, d_out, bias=bias, dtype=dtype).to(gpu, dtype).requires_grad_(False)
+        for parameter in linear.parameters():
+            parameter.normal_(generator=generator)
+        x = torch.randn(n_rows, d_in, device=gpu, generator=generator).to(dtype)
+        exactly = x.double() @ linear.weight.double().T
+        exactly += 0 if linear.bias is None else linear.bias.double()
+        found = product_kernels.product(linear, x)
+        assert found.shape == exactly.shape and found.dtype == dtype
+        assert (found - exactly).abs().max() < tolerance * exactly.abs().max()
 
 
 configs = [

@@ -15,15 +15,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from modelwright.generation.decode_step import Places
-from modelwright.model.core_kernels import tanh_gelu
-from modelwright.model.linear import Linear, plain_product
-from modelwright.model.mlp import Mlp
 from modelwright.model.norms import LayerNorm, RMSNorm
 from modelwright.model.positions import Turns
 
 # What a benchmark may vary: they change the speed, and no more than the last bits of a result.
-elements = 8192  # of the kept keys that are looked at together; a power of two
-warps = 8  # groups of 32 threads that look at them
+elements = 1024  # of the kept keys that 32 threads look at together; a power of two
+warps_of = {1: 8, 500: 4}  # from so many heads of texts on: groups of 32 threads of a program
 tokens_a_part = 512  # of a long text that are left to one program
 programs_enough = 512  # at once; more do not make it faster
 
@@ -72,6 +69,7 @@ def mix(
     mixed = heads.new_empty(n_rows, n_heads, d_head)
     width = power_of_two(d_head)
     sums = weights = mixed
+    warps = warps_of[max(least for least in warps_of if least <= n_rows * n_heads)]
     if n_parts > 1:
         sums = heads.new_empty(n_rows, n_heads, n_parts, width, dtype=torch.float32)
         weights = heads.new_empty(n_rows, n_heads, n_parts, 2, dtype=torch.float32)
@@ -80,24 +78,13 @@ def mix(
             heads.contiguous(), cosines, sines, keys, values, seen.places, mixed, sums, weights,
             seen.window, d_head**-0.5, n_tokens,
             n_heads=n_heads, n_kv_heads=n_kv_heads, d_head=d_head, width=width,
-            block=max(16, elements // width), n_parts=n_parts, num_warps=warps,
+            block=max(16, warps * elements // width), n_parts=n_parts, num_warps=warps,
         )  # fmt: skip
         if n_parts > 1:
             _kernels().put_together[(n_rows, n_heads)](
                 sums, weights, mixed, d_head=d_head, width=width, n_parts=n_parts, num_warps=1
             )
     return mixed
-
-
-def mlp(module: nn.Module, x: Float[Tensor, "text d_model"]) -> Float[Tensor, "text d_model"]:
-    """What an MLP makes of its input; a product and the tanh GELU behind it are one kernel."""
-    if not isinstance(module, Mlp) or module.activation is not tanh_gelu:
-        return module(x)
-    up: Linear = module.up
-    if up.bias is None or up.multiply is not plain_product:
-        return module(x)
-    active = torch.ops.aten._addmm_activation(up.bias, x.to(up.dtype), up.weight.T, use_gelu=True)
-    return module.down(active)
 
 
 def power_of_two(n: int) -> int:

@@ -46,6 +46,7 @@ class Kernels(NamedTuple):
     add_norm: AddNorm
     mix: Mix
     mlp: Apply
+    product: Apply
 
 
 class DecodeStep:
@@ -84,7 +85,8 @@ class DecodeStep:
         through = self._through_pre_norm if self.is_pre_norm else self._through_post_norm
         hidden = through(x, turns, seen)
         lengths.add_(1)
-        return model.logits(hidden.to(model.dtype))
+        logits = self.kernels.product(model.unembedding, hidden.to(model.dtype))
+        return logits[..., : model.config.known_vocab]
 
     def _through_pre_norm(
         self, x: Float[Tensor, "text d_model"], turns: Turns | None, seen: Places
@@ -123,14 +125,14 @@ class DecodeStep:
         seen: Places,
     ) -> Float[Tensor, "text d_model"]:
         part = self.parts[layer]
-        heads = part.qkv(x).unflatten(-1, (-1, part.d_head))
+        heads = self.kernels.product(part.qkv, x).unflatten(-1, (-1, part.d_head))
         if not isinstance(part.query_norm, nn.Identity):
             queries, keys, values = heads.split(part.head_counts, dim=1)
             heads = torch.cat((part.query_norm(queries), part.key_norm(keys), values), dim=1)
         mixed = self.kernels.mix(
             heads, turns, self.cache.keys[layer], self.cache.values[layer], seen
         )
-        return part.output(mixed.flatten(1))
+        return self.kernels.product(part.output, mixed.flatten(1))
 
 
 def reach_of(longest: int, n_tokens: int) -> int:
@@ -149,9 +151,14 @@ def rows_of(n_texts: int, n_slots: int) -> int:
 def kernels_for(device: torch.device, dtype: torch.dtype) -> Kernels:
     """The fastest editions for products in a dtype on a device."""
     if dtype in dtypes and suits_gpu_kernel(device):
-        from modelwright.generation import decode_kernels
+        from modelwright.generation import decode_kernels, product_kernels
 
-        return Kernels(decode_kernels.add_norm, decode_kernels.mix, decode_kernels.mlp)
+        return Kernels(
+            decode_kernels.add_norm,
+            decode_kernels.mix,
+            product_kernels.mlp,
+            product_kernels.product,
+        )
     return plain_kernels
 
 
@@ -197,9 +204,9 @@ def mix(
     return mixed.reshape(n_rows, n_heads, -1)
 
 
-def apply(module: nn.Module, x: Float[Tensor, "text d_model"]) -> Float[Tensor, "text d_model"]:
+def apply(module: nn.Module, x: Float[Tensor, "text d_in"]) -> Float[Tensor, "text d_out"]:
     """What a module makes of its input."""
     return module(x)
 
 
-plain_kernels = Kernels(add_norm, mix, apply)
+plain_kernels = Kernels(add_norm, mix, apply, apply)

@@ -17,7 +17,7 @@ from modelwright.generation.row_drawing import RowSettings, Stages, penalised_ro
 
 # What a benchmark may vary: they change the speed, and no more than the last bits of a sum.
 chunk = 2048  # tokens of a row that are left to one program; a power of two
-warps = 8  # groups of 32 threads that share them
+warps_of = {1: 8, 16: 4}  # from so many rows on: groups of 32 threads that share them
 
 n_points = 16  # of a pass, which settles four bits
 bits_a_pass = 4
@@ -33,15 +33,42 @@ def draw_rows(
     """The edition of `row_drawing.draw_rows` for a GPU."""
     if stages.penalty:
         logits = penalised_rows(logits, settings, seen)
-    if not stages.sampled:
-        return logits.argmax(-1)
     if logits.shape[1] > 1 and logits.stride(1) != 1:
         logits = logits.contiguous()
     with torch.cuda.device_of(logits):
+        if not stages.sampled:
+            return _likeliest(logits)
         drawn = _drawn(logits, settings, stages, chances)
-    if not stages.greedy:
-        return drawn
-    return torch.where(settings.temperature == 0, logits.argmax(-1), drawn)
+        if not stages.greedy:
+            return drawn
+        return torch.where(settings.temperature == 0, _likeliest(logits), drawn)
+
+
+def warps_for(n_rows: int) -> int:
+    """How many groups of threads a program has."""
+    return warps_of[max(least for least in warps_of if least <= n_rows)]
+
+
+def _likeliest(logits: Float[Tensor, "row vocab"]) -> Int[Tensor, " row"]:
+    from modelwright.generation import draw_programs
+
+    programs: Any = draw_programs
+    n_rows, n_vocab = logits.shape
+    warps = warps_for(n_rows)
+    n_chunks = -(-n_vocab // chunk)
+    grid = (n_rows, n_chunks)
+    peaks = logits.new_empty(grid, dtype=torch.float32)
+    places = logits.new_empty(grid, dtype=torch.int32)
+    tokens = logits.new_empty(n_rows, dtype=torch.int64)
+    programs.find_likeliest[grid](
+        logits, logits.stride(0), n_vocab, peaks, places, chunk=chunk, n_chunks=n_chunks,
+        num_warps=warps,
+    )  # fmt: skip
+    programs.take_likeliest[(n_rows,)](
+        peaks, places, tokens, n_chunks=n_chunks, row_of_chunks=1 << (n_chunks - 1).bit_length(),
+        num_warps=1,
+    )  # fmt: skip
+    return tokens
 
 
 class _Search(NamedTuple):
@@ -69,6 +96,7 @@ def _drawn(
     programs: Any = draw_programs  # functions to a reader, kernels once Triton has seen them
 
     n_rows, n_vocab = logits.shape
+    warps = warps_for(n_rows)
     n_chunks = -(-n_vocab // chunk)
     # Half of a bf16 number's bits in fp32 are always zero.
     bits = 16 if logits.dtype == torch.bfloat16 else 32

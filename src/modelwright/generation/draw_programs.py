@@ -52,15 +52,16 @@ def sums_of(sums, row, n_rows, number, n_chunks, row_of_chunks: tl.constexpr):
 
 @triton.jit
 @no_type_check
-def aim_of(
-    wanted, sums, row, n_rows, by_chance: tl.constexpr,
-    n_chunks, row_of_chunks: tl.constexpr,
-):  # fmt: skip
-    """What the sum has to reach: a number of tokens, or a share of all there is."""
+def aim_of(wanted, sums, row, by_chance: tl.constexpr, n_chunks, row_of_chunks: tl.constexpr):
+    """What the sum has to reach: a number of tokens, or a share of all there is.
+
+    That is what lies at or above the first point of the first pass.
+    """
     aim = tl.load(wanted + row).to(tl.float32)
     if by_chance:
-        everything = tl.max(sums_of(sums, row, n_rows, 0, n_chunks, row_of_chunks))
-        aim = aim * everything
+        chunks = tl.arange(0, row_of_chunks)
+        first_points = sums + (row * n_chunks + chunks) * 16
+        aim = aim * tl.sum(tl.load(first_points, mask=chunks < n_chunks, other=0.0))
     return aim
 
 
@@ -71,18 +72,19 @@ def range_before(
     bits: tl.constexpr, n_chunks, row_of_chunks: tl.constexpr,
 ):  # fmt: skip
     """Where the range begins before a pass, and the sum of what lies above the range."""
-    before = tl.maximum(number - 1, 0)
-    found = sums_of(sums, row, n_rows, before, n_chunks, row_of_chunks)
-    aim = aim_of(wanted, sums, row, n_rows, by_chance, n_chunks, row_of_chunks)
-    at = tl.arange(0, 16)
-    chosen = tl.max(tl.where(found >= aim, at, 0))
-    start = tl.load(least + before * n_rows + row) + chosen * (1 << (bits - 4 - 4 * before))
-    over = tl.load(above + before * n_rows + row)
-    next_sum = tl.sum(tl.where(at == chosen + 1, found, 0.0))
-    over = tl.where(chosen == 15, over, next_sum)
     # Before the first pass nothing has been found, and the range is all there is.
-    start = tl.where(number == 0, -(1 << (bits - 1)), start)
-    over = tl.where(number == 0, 0.0, over)
+    start = tl.full([], -(1 << (bits - 1)), tl.int32)
+    over = tl.full([], 0.0, tl.float32)
+    if number > 0:
+        before = number - 1
+        found = sums_of(sums, row, n_rows, before, n_chunks, row_of_chunks)
+        aim = aim_of(wanted, sums, row, by_chance, n_chunks, row_of_chunks)
+        at = tl.arange(0, 16)
+        chosen = tl.max(tl.where(found >= aim, at, 0))
+        start = tl.load(least + before * n_rows + row) + chosen * (1 << (bits - 4 - 4 * before))
+        over = tl.load(above + before * n_rows + row)
+        next_sum = tl.sum(tl.where(at == chosen + 1, found, 0.0))
+        over = tl.where(chosen == 15, over, next_sum)
     return start, over
 
 
@@ -101,6 +103,32 @@ def floor_of(
         )  # fmt: skip
         floor = tl.where(tl.load(top_k + row) > 0, found, floor)
     return floor
+
+
+@triton.jit(do_not_specialize=["n_vocab", "n_chunks"])
+@no_type_check
+def find_likeliest(logits, stride, n_vocab, peaks, places, chunk: tl.constexpr, n_chunks):
+    """The largest logit of each chunk of each row, and where it is; of equal ones the first."""
+    row = tl.program_id(0)
+    own = tl.program_id(1)
+    at = own * chunk + tl.arange(0, chunk)
+    place = logits + row.to(tl.int64) * stride + at
+    found = tl.load(place, mask=at < n_vocab, other=float("-inf")).to(tl.float32)
+    largest, inside = tl.max(found, axis=0, return_indices=True)
+    tl.store(peaks + row * n_chunks + own, largest)
+    tl.store(places + row * n_chunks + own, own * chunk + inside)
+
+
+@triton.jit(do_not_specialize=["n_chunks"])
+@no_type_check
+def take_likeliest(peaks, places, tokens, n_chunks, row_of_chunks: tl.constexpr):
+    """The place of the largest of all chunks of a row."""
+    row = tl.program_id(0)
+    chunks = tl.arange(0, row_of_chunks)
+    is_there = chunks < n_chunks
+    found = tl.load(peaks + row * n_chunks + chunks, mask=is_there, other=float("-inf"))
+    _, chosen = tl.max(found, axis=0, return_indices=True)
+    tl.store(tokens + row, tl.load(places + row * n_chunks + chosen).to(tl.int64))
 
 
 @triton.jit(do_not_specialize=["n_vocab", "n_chunks"])
@@ -140,8 +168,8 @@ def narrow(
     peak = peak_of(peaks, row, n_chunks, row_of_chunks)
     warmth = temperature_of(temperature, row)
     limits = start + tl.arange(0, 16) * (1 << (bits - 4 - 4 * number))
-    found = tl.zeros([16], tl.float32)
     few: tl.constexpr = chunk // 4
+    found = tl.zeros([16, few], tl.float32)  # summed up by each thread before they exchange sums
     for first in range(0, chunk, few):
         at = own * chunk + first + tl.arange(0, few)
         place = logits + row.to(tl.int64) * stride + at
@@ -152,9 +180,9 @@ def narrow(
             weight = tl.exp(some / warmth - peak)
         weight = tl.where((at < n_vocab) & (numbers >= floor), weight, 0.0)
         is_over = numbers[None, :] >= limits[:, None]
-        found += tl.sum(tl.where(is_over, weight[None, :], 0.0), axis=1)
+        found += tl.where(is_over, weight[None, :], 0.0)
     at = ((number * n_rows + row) * n_chunks + own) * 16 + tl.arange(0, 16)
-    tl.store(sums + at, found)
+    tl.store(sums + at, tl.sum(found, axis=1))
     if own == 0:
         tl.store(least + number * n_rows + row, start)
         tl.store(above + number * n_rows + row, over)
@@ -182,7 +210,7 @@ def limits_of(
         is_narrow = tl.load(top_p + row) < 1
         floor = tl.where(is_narrow, found, floor)
         tied = tl.where(is_narrow, found, tied)
-        room = aim_of(top_p, p_sums, row, n_rows, True, n_chunks, row_of_chunks) - over
+        room = aim_of(top_p, p_sums, row, True, n_chunks, row_of_chunks) - over
     return floor, tied, room
 
 
