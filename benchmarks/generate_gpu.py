@@ -7,8 +7,10 @@ Three take part: `Engine`, and `GPT2LMHeadModel.generate` with its static cache,
 compiles its decoding step on a GPU by itself, and with its usual cache. Each continues the same
 random prompts, by the likeliest token or by chance. They warm up one by one and then take turns;
 the time of a whole call is the median of the rounds, and so is the time until the first token is
-there. The usual cache, which is slow, has one round. A contender that fails is left out, and no
-case begins after `--most-seconds`. Prints a table in Markdown and writes a line of JSON a row.
+there. The usual cache, which is slow, has one round. The floor is what reading the weights, and the
+keys and values of texts half written, leaves of the bandwidth measured here. A contender that fails
+is left out, and no case begins after `--most-seconds`. Prints a table in Markdown and writes a line
+of JSON a row.
 """
 
 import argparse
@@ -24,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from generate import Numbers, theirs_with_weights_of
+from generate import Numbers, bandwidth, floor_seconds, theirs_with_weights_of
 
 from modelwright.generation.config import SamplingConfig
 from modelwright.generation.engine import Engine
@@ -252,9 +254,9 @@ def show(rows: list[dict[str, Any]]) -> None:
     """The table."""
     say(
         "\n| texts | drawn | contender | tokens/s | ours is faster by | first token, ms "
-        "| of our greedy | greedy tokens as ours |"
+        "| of our greedy | greedy tokens as ours | floor, tokens/s |"
     )
-    say("| ---: | --- | --- | ---: | ---: | ---: | ---: | ---: |")
+    say("| ---: | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |")
 
     def shown(number: float | None, form: str) -> str:
         return "" if number is None else format(number, form)
@@ -264,7 +266,7 @@ def show(rows: list[dict[str, Any]]) -> None:
             f"| {row['n_texts']} | {row['drawn']} | {row['contender']} | "
             f"{row['tokens_per_second']:.0f} | {shown(row['ours_is_faster_by'], '.2f')} | "
             f"{1000 * row['first_token_seconds']:.1f} | {shown(row['of_our_greedy'], '.0%')} | "
-            f"{shown(row['tokens_as_ours'], '.0f')} |"
+            f"{shown(row['tokens_as_ours'], '.0f')} | {row['floor_tokens_per_second']:.0f} |"
         )
 
 
@@ -308,12 +310,16 @@ def main() -> None:
     model.to(device).eval()
     tokenizer: Any = Numbers(config.known_vocab)
     say(str(describe_machine(device)))
+    rate = bandwidth(device)
+    say(f"reads {rate / 1e9:.0f} GB/s; {n_prompt} tokens of prompt, {n_new} new ones")
     rows: list[dict[str, Any]] = []
     for n_texts in map(int, options.texts.split(",")):
         torch._dynamo.reset()
         case = Case(n_texts, n_prompt, n_new, "greedy")
         chosen = options.contenders.split(",")
         contenders = contenders_for(model, theirs, tokenizer, case, chosen)
+        half = n_prompt + n_new // 2
+        least = n_texts / floor_seconds(model, n_texts, half, dtype, rate)
         greedy = None
         for drawn in options.drawn.split(","):
             if (taken := time.perf_counter() - began) > options.most_seconds:
@@ -325,6 +331,7 @@ def main() -> None:
             timings, texts = measure(contenders, case, options.rounds, end)
             found = rows_of(case, timings, texts, greedy)
             for row in found:
+                row["floor_tokens_per_second"] = least
                 if row["contender"] == "ours" and case.drawn == "greedy":
                     greedy = row["tokens_per_second"]
             rows += found
