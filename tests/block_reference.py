@@ -1,4 +1,4 @@
-"""What the operations of `model.block_kernels` give, in plain PyTorch and in fp64 within.
+"""What the operations of `model.block_kernels` and `norm_kernels` give, in fp64 within.
 
 Imported, it makes them work on a processor too, so that what is built of them can be tried there.
 """
@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from modelwright.model import block_kernels
+from modelwright.model import block_kernels, norm_kernels
 
 Maybe = Tensor | None
 
@@ -90,10 +90,38 @@ def gelu_slope(slope: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
     return out.copy_(exact), d_bias.copy_(exact.flatten(0, -2).sum(0))
 
 
+def norm_slope(
+    d_normed: Tensor,
+    d_stream: Maybe,
+    x: Tensor,
+    weight: Tensor,
+    has_bias: bool,
+    is_centred: bool,
+    epsilon: float,
+) -> tuple[Tensor, Tensor]:
+    """By formulas, as the kernel has them."""
+    out, total = norm_kernels._slope_without_numbers(
+        d_normed, d_stream, x, weight, has_bias, is_centred, epsilon
+    )
+    z, g = x.double(), d_normed.double()
+    if is_centred:
+        z = z - z.mean(-1, keepdim=True)
+    r = (z.square().mean(-1, keepdim=True) + epsilon).rsqrt()
+    total[0] = (g * z * r).flatten(0, -2).sum(0)
+    total[1:] = g.flatten(0, -2).sum(0)
+    g = g * weight.double()
+    exact = g - z * r * r * (g * z).mean(-1, keepdim=True)
+    if is_centred:
+        exact = exact - g.mean(-1, keepdim=True)
+    exact = r * exact
+    return out.copy_(exact if d_stream is None else exact + d_stream.double()), total
+
+
 operations: tuple[Any, ...] = (
     (block_kernels.turn_heads, turn_heads),
     (block_kernels.heads_slope, heads_slope),
     (block_kernels.gelu_slope, gelu_slope),
+    (norm_kernels.norm_slope, norm_slope),
 )
 for operation, reference in operations:
     operation.register_kernel("cpu")(reference)

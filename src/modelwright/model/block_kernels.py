@@ -3,9 +3,11 @@
 The compiler passes over memory once for each thing it adds up, and once more to put pieces side by
 side. Here the heads of queries and keys are normalised and turned in one pass, and on the way back
 the slopes of queries, keys and values become that of their product in one pass, which also adds up
-the slope of the bias; so does the pass through GELU. The kernels are in `block_programs`.
+the slope of the bias; so does the pass through GELU. The kernels are in `block_programs`, and that
+of norms in `norm_kernels`.
 """
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,9 +20,15 @@ from modelwright.model.block_programs import gelu_program, slope_program, turnin
 from modelwright.model.gpu_kernels import dtypes
 from modelwright.model.linear import plain_product
 from modelwright.model.mlp import Mlp, activations, hidden_units
-from modelwright.model.norms import RMSNorm
+from modelwright.model.norm_kernels import (
+    beside_by_kernels,
+    gpu_beside,
+    gpu_normed,
+    has_kernel,
+)
+from modelwright.model.norms import LayerNorm, RMSNorm
 from modelwright.model.positions import Turns
-from modelwright.model.transformer import Transformer
+from modelwright.model.transformer import PreNormBlock, Transformer
 
 tile = 2048  # numbers that a program works on at a time, in each half of a head
 columns = 256  # of GELU's slope that one program adds up
@@ -37,10 +45,16 @@ def use_block_kernels(model: Transformer, *, is_compiled: bool) -> None:
     if is_compiled:
         # Followed by PyTorch's tracer as they are. The compiler's own way of taking them apart
         # forgets, in PyTorch 2.11, that a block recomputes what is in them.
-        for function in (heads_by_kernels, units_by_kernels):
+        for function in (heads_by_kernels, units_by_kernels, beside_by_kernels):
             torch.compiler.allow_in_graph(function)
+    has_stream = model.embedding.dtype in dtypes
+    if has_stream and isinstance(model.norm, LayerNorm | RMSNorm) and has_kernel(model.norm):
+        model.norm.normed = gpu_normed
     for module in model.modules():
-        if isinstance(module, Attention) and module.qkv.multiply is plain_product:
+        if isinstance(module, PreNormBlock):
+            if has_stream and has_kernel(module.attention_norm) and has_kernel(module.mlp_norm):
+                module.beside = partial(gpu_beside, model.dtype)
+        elif isinstance(module, Attention) and module.qkv.multiply is plain_product:
             module.heads_of = gpu_heads
         elif isinstance(module, Mlp) and has_plain_gelu(module):
             module.hidden_units = gpu_hidden_units

@@ -1,5 +1,8 @@
 """Normalisation; statistics in at least fp32, whatever goes through."""
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -18,10 +21,10 @@ class RMSNorm(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.empty(width))
         self.epsilon = epsilon
+        self.normed: Normed = rms_normed
 
     def forward(self, x: Float[Tensor, "*axes width"]) -> Float[Tensor, "*axes width"]:
-        scaled = functional.rms_norm(widened(x), self.weight.shape, self.weight, self.epsilon)
-        return scaled.to(x.dtype)
+        return self.normed(self, x)
 
 
 class LayerNorm(nn.Module):
@@ -35,12 +38,33 @@ class LayerNorm(nn.Module):
         self.weight = nn.Parameter(torch.empty(width))
         self.bias = nn.Parameter(torch.empty(width)) if bias else None
         self.epsilon = epsilon
+        self.normed: Normed = layer_normed
 
     def forward(self, x: Float[Tensor, "*axes width"]) -> Float[Tensor, "*axes width"]:
-        scaled = functional.layer_norm(
-            widened(x), self.weight.shape, self.weight, self.bias, self.epsilon
-        )
-        return scaled.to(x.dtype)
+        return self.normed(self, x)
+
+
+Normed = Callable[[Any, Tensor], Tensor]  # of a norm, and what it is to normalise
+
+
+def rms_normed(norm: RMSNorm, x: Float[Tensor, "*axes width"]) -> Float[Tensor, "*axes width"]:
+    """What an RMSNorm makes of a stream."""
+    return rms_norm(x, norm.weight, norm.epsilon)
+
+
+def layer_normed(norm: LayerNorm, x: Float[Tensor, "*axes width"]) -> Float[Tensor, "*axes width"]:
+    """What a LayerNorm makes of a stream."""
+    return layer_norm(x, norm.weight, norm.bias, norm.epsilon)
+
+
+def rms_norm(x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
+    """See `RMSNorm`."""
+    return functional.rms_norm(widened(x), weight.shape, weight, epsilon).to(x.dtype)
+
+
+def layer_norm(x: Tensor, weight: Tensor, bias: Tensor | None, epsilon: float) -> Tensor:
+    """See `LayerNorm`."""
+    return functional.layer_norm(widened(x), weight.shape, weight, bias, epsilon).to(x.dtype)
 
 
 def widened(x: Tensor) -> Tensor:

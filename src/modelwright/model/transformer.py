@@ -1,5 +1,8 @@
 """The decoder-only Transformer: token ids in, next-token logits out."""
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
@@ -52,6 +55,7 @@ class PreNormBlock(nn.Module):
         self.mlp_norm = mlp_norm
         self.mlp = mlp
         self.dropout = nn.Dropout(dropout)
+        self.beside: Beside = beside
 
     def forward(
         self,
@@ -59,8 +63,20 @@ class PreNormBlock(nn.Module):
         turns: Turns | None,
         visible: Bool[Tensor, "#batch 1 seq seq"] | None,
     ) -> Float[Tensor, "batch seq d_model"]:
-        x = x + self.dropout(self.attention(self.attention_norm(x), turns, visible))
-        return x + self.dropout(self.mlp(self.mlp_norm(x)))
+        x, normed = self.beside(self.attention_norm, x)
+        x = x + self.dropout(self.attention(normed, turns, visible))
+        x, normed = self.beside(self.mlp_norm, x)
+        return x + self.dropout(self.mlp(normed))
+
+
+Beside = Callable[[Any, Tensor], tuple[Tensor, Tensor]]  # of a norm, and a stream
+
+
+def beside(
+    norm: nn.Module, x: Float[Tensor, "batch seq d_model"]
+) -> tuple[Float[Tensor, "batch seq d_model"], Float[Tensor, "batch seq d_model"]]:
+    """The stream, and beside it what a norm makes of it."""
+    return x, norm(x)
 
 
 class PostNormBlock(nn.Module):

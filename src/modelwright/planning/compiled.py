@@ -24,7 +24,6 @@ from torch.utils.flop_counter import flop_registry
 from modelwright.accounting.tracing import Tracer, layout_of, n_shapes, program_call, size_of
 from modelwright.model.attention import Attention
 from modelwright.model.cross_entropy import surprise_and_slope
-from modelwright.model.linear import Linear
 from modelwright.model.recompute import has_norm, kept
 from modelwright.model.transformer import Transformer
 
@@ -45,6 +44,7 @@ views = {
     aten.select.int,
     aten.split.Tensor,
     aten.split_with_sizes.default,
+    aten.unbind.int,
     aten.detach.default,
     aten.alias.default,
     aten.as_strided.default,
@@ -71,7 +71,8 @@ def compile_for_trace(model: Transformer, tracer: Tracer, *, recompute: str, eve
         alike = (shape, formats, attention_of(block), ways_of(block), kind)
         block.forward = partial(_run, block, alike, tracer)
     if has_norm(model):
-        model.norm.forward = partial(_run, model.norm, (shape, "none"), tracer)
+        alike = (shape, model.embedding.dtype, ways_of(model.norm), "none")
+        model.norm.forward = partial(_run, model.norm, alike, tracer)
     if model.slope_of is surprise_and_slope:
         model.slope_of = partial(_slope, tracer)
 
@@ -82,11 +83,14 @@ def attention_of(block: nn.Module) -> str:
     return repr((attend.func, attend.args)) if isinstance(attend, partial) else repr(attend)
 
 
-def ways_of(block: nn.Module) -> tuple[str, ...]:
-    """What else a block computes with, by name."""
-    ways = [one.multiply.__name__ for one in block.modules() if isinstance(one, Linear)]
-    ways += [one.heads_of.__name__ for one in block.modules() if isinstance(one, Attention)]
-    return tuple(ways)
+def ways_of(part: nn.Module) -> tuple[str, ...]:
+    """What else a block or norm computes with, by name."""
+    ways: list[Any] = []
+    for one in part.modules():
+        for name in ("multiply", "heads_of", "hidden_units", "beside", "normed"):
+            way = getattr(one, name, None)
+            ways += [] if way is None else [way.func if isinstance(way, partial) else way]
+    return tuple(way.__name__ for way in ways)
 
 
 def _run(module: nn.Module, alike: tuple[Any, ...], tracer: Tracer, *inputs: Any) -> Tensor:

@@ -16,8 +16,9 @@ from torch.nn import functional
 from modelwright.accounting.tracing import Tracer, layout_of, size_of
 from modelwright.model.attention import Attention
 from modelwright.model.config import AttentionKind
+from modelwright.model.norm_kernels import gpu_beside, gpu_normed, norm_slope
 from modelwright.model.norms import RMSNorm, widened
-from modelwright.model.transformer import Transformer
+from modelwright.model.transformer import PreNormBlock, Transformer, beside
 from modelwright.training.fused import FusedAdamW
 from modelwright.training.updates import Optimizer
 
@@ -29,6 +30,8 @@ def work_as_on_gpu(
 ) -> None:
     """Let a model without numbers call what it would call on a GPU, in place.
 
+    Whose kernels its blocks use is settled before.
+
     Args:
         is_compiled: the compiler makes its own kernels of RMSNorms.
     """
@@ -37,6 +40,8 @@ def work_as_on_gpu(
             module.attend = partial(attend, attention)
         elif isinstance(module, RMSNorm) and not is_compiled:
             module.forward = partial(_rms_norm, module, tracer)
+        elif isinstance(module, PreNormBlock) and module.beside is not beside and not is_compiled:
+            module.beside = partial(_beside, tracer, module.beside)
     model.add_product = partial(_added_while_multiplied, tracer)
 
 
@@ -54,7 +59,16 @@ def _added_while_multiplied(tracer: Tracer, total: Tensor, left: Tensor, right: 
 
 
 def _rms_norm(norm: RMSNorm, tracer: Tracer, x: Tensor) -> Tensor:
+    if norm.normed is gpu_normed:
+        return _beside(tracer, partial(gpu_beside, x.dtype), norm, x)[1]
     return FusedRmsNorm.apply(widened(x), norm.weight, tracer).to(x.dtype)
+
+
+def _beside(tracer: Tracer, usual: Any, norm: Any, x: Tensor) -> tuple[Tensor, Tensor]:
+    """A stream and its norm, whose way back is a kernel of our own; `usual` is a `gpu_beside`."""
+    if not isinstance(norm, RMSNorm):
+        return usual(norm, x)
+    return FusedRmsNormBeside.apply(x, norm.weight, norm.epsilon, *usual.args, tracer)
 
 
 def attend(
@@ -129,6 +143,27 @@ class FusedRmsNorm(torch.autograd.Function):
             dtype=x.dtype,
         )
         return d_x, d_weight, None
+
+
+class FusedRmsNormBeside(torch.autograd.Function):
+    """The same beside the stream; on the way back `norm_slope` needs the stream and no more."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, epsilon: float, dtype: torch.dtype, tracer: Tracer
+    ) -> tuple[Tensor, Tensor]:
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(x, weight)
+        ctx.epsilon = epsilon
+        normed = FusedRmsNorm.apply(widened(x), weight, tracer)
+        return x, normed.to(x.dtype).to(dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight = ctx.saved_tensors
+        d_stream, d_normed = slopes
+        d_x, sums = norm_slope(d_normed, d_stream, x, weight, False, False, ctx.epsilon)
+        return d_x, sums[0], None, None, None
 
 
 def turned_in_place(

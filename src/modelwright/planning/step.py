@@ -138,12 +138,12 @@ def traced_model(config: RunConfig, shape: ModelConfig, site: Site, tracer: Trac
     model = Transformer(
         shape, dtype=site.dtype, stream_dtype=stream_dtype(config), attention=site.attention
     )
-    if site.device == "cuda":
-        work_as_on_gpu(model, site.attention, tracer, is_compiled=site.is_compiled)
     if site.is_compiled and config.training.fp8:
         use_fp8(model)
     if site.kernels == "triton":
         use_block_kernels(model, is_compiled=False)  # but followed
+    if site.device == "cuda":
+        work_as_on_gpu(model, site.attention, tracer, is_compiled=site.is_compiled)
     if site.is_compiled:
         every = config.training.recompute_every
         compile_for_trace(model, tracer, recompute=settled_recompute(config), every=every)

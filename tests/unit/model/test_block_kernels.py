@@ -150,10 +150,11 @@ def kept_bytes(model: Transformer) -> int:
 
 
 def test_what_gains_nothing_is_left_to_the_twins():
-    model = small.model(positions="learned", bias=False, mlp="gelu_tanh")
+    post: Any = {"positions": "learned", "placement": "post"}
+    model = small.model(bias=False, mlp="gelu_tanh", **post)
     use_block_kernels(model, is_compiled=False)
     assert not any(name.startswith("modelwright.") for name in _operations_of(model))
-    model = small.model(bias=True, mlp="gelu", positions="learned")
+    model = small.model(bias=True, mlp="gelu", **post)
     use_block_kernels(model, is_compiled=False)
     names = {name for name in _operations_of(model) if name.startswith("modelwright.")}
     assert names == {"modelwright.heads_slope.default"}

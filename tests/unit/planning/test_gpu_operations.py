@@ -203,3 +203,47 @@ def test_the_kernels_of_the_blocks_are_followed(is_compiled: bool):
     n_bytes = 2 * traced.context * 80 * 2
     assert slope.n_read == 2 * n_bytes
     assert n_bytes < slope.n_written < n_bytes + 1000  # with the slope of the bias
+
+
+@pytest.mark.parametrize("norm", ["layernorm", "rmsnorm"])
+@pytest.mark.parametrize("is_compiled", [False, True])
+@pytest.mark.parametrize("recompute", ["none", "blocks", "selective"])
+def test_the_kernel_of_the_norms_is_followed(norm: str, is_compiled: bool, recompute: str):
+    changes = (f"model.norm={norm}", "model.bias=true", f"training.recompute={recompute}")
+    where: dict[str, Any] = {"attention": "flash", "is_compiled": is_compiled} | gpu
+    ours = traced.trace(*changes, kernels="triton", **where)
+    last, *others = (one for one in ours.operations if one.name == "norm_slope")
+    assert {one.phase for one in (last, *others)} == {"backward"}
+    assert len(others) == 2 * 3
+    n_bytes, width = 2 * traced.context * 48 * 2, 4 * 48
+    assert last.n_read == 2 * n_bytes + width  # the stream ends there
+    assert {one.n_read for one in others} == {3 * n_bytes + width}
+    n_sums = 2 if norm == "layernorm" else 1
+    assert {one.n_written for one in (last, *others)} == {n_bytes + n_sums * width}
+    usual = traced.trace(*changes, kernels="torch", **where)
+    assert count(usual, "norm_slope", "backward") == 0
+    assert kept_bytes(ours) <= kept_bytes(usual)
+
+
+def kept_bytes(trace: Trace) -> int:
+    """What waits for the way back."""
+    return sum(one.n_bytes for one in trace.storages if one.kind == "activations")
+
+
+def test_a_norm_followed_in_eager_mode_is_one_operation_beside_the_stream_too():
+    trace = traced.trace(attention="flash", kernels="triton", **gpu)
+    assert count(trace, "_fused_rms_norm", "forward") == 2 * 3 + 1
+    assert not {"rsqrt", "mean.dim"} & {o.name for o in trace.operations if o.phase != "update"}
+
+
+def test_a_stream_in_a_format_of_its_own_is_followed():
+    """The products send their slopes in theirs."""
+    changes = ("training.residual=fp32", "model.mlp=gelu_tanh")
+    for is_compiled in (False, True):
+        trace = traced.trace(
+            *changes, attention="flash", kernels="triton", is_compiled=is_compiled, **gpu
+        )
+        _, *others = (one for one in trace.operations if one.name == "norm_slope")
+        n_numbers = 2 * traced.context * 48
+        assert {one.n_read for one in others} == {(2 + 4 + 4) * n_numbers + 4 * 48}
+        assert {one.n_written for one in others} == {4 * n_numbers + 4 * 48}
