@@ -1,6 +1,6 @@
 """The parts of a step on one GPU, alone and in several ways, to see which way each is to be done.
 
-    python benchmarks/step_parts_gpu.py [--out FILE] [--only loss slope attention update sums]
+    python benchmarks/step_parts_gpu.py [--out FILE] [--only loss slope attention update sums norms]
 
 Prints a table in Markdown: milliseconds (the median of several), and the bytes or operations that
 the part needs at least over what the GPU can do, as the share of it that is reached.
@@ -18,14 +18,17 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._functorch import config as functorch_config
 
 from modelwright.data.loader import not_a_target
-from modelwright.model import block_kernels, gpu_kernels
+from modelwright.model import block_kernels, gpu_kernels, norm_kernels
 from modelwright.model.attention_speed import AttentionShape, attention_seconds
 from modelwright.model.block_kernels import gelu_slope, heads_slope, turn_heads
 from modelwright.model.config import AttentionKind, ModelConfig
 from modelwright.model.cross_entropy import ChunkedLoss, surprise_and_slope
 from modelwright.model.gpu_kernels import gpu_surprise_and_slope
+from modelwright.model.norm_kernels import norm_slope
+from modelwright.model.norms import LayerNorm, RMSNorm
 from modelwright.model.transformer import Transformer
 from modelwright.runtime.device import describe_machine
 from modelwright.training import adamw_kernel
@@ -310,6 +313,58 @@ def block_rows() -> Iterator[Row]:
         yield Row("gelu", f"back, {columns} columns, {programs} programs", took, 3 * x.nbytes)
 
 
+def norm_rows() -> Iterator[Row]:
+    """The way back through a norm and the stream beside it, which both have a slope."""
+    names = ("tile", "numbers", "n_warps", "ahead")
+    usual = [getattr(norm_kernels, name) for name in names]
+    of_an_sm = 132  # multiprocessors of an H100: so many times as many warps
+    for kind, n_rows, width in (
+        ("layernorm", 65_536, 768),
+        ("rmsnorm", 65_536, 768),
+        ("layernorm", 16_384, 1600),
+    ):
+        norm = LayerNorm(width, bias=True, epsilon=1e-5)
+        norm = norm if kind == "layernorm" else RMSNorm(width, epsilon=1e-5)
+        for parameter in norm.to(cuda).parameters():
+            torch.nn.init.ones_(parameter)
+        x, d_normed, d_stream = (
+            torch.randn(1, n_rows, width, device=cuda, dtype=torch.bfloat16) for _ in range(3)
+        )
+        name, n_bytes = f"back, {kind}, {n_rows} x {width}", 4 * x.nbytes
+        took = milliseconds(partial(compiled_slope(norm, x), d_normed, d_stream))
+        yield Row("norm", f"{name}, torch, compiled", took, n_bytes)
+        is_centred = isinstance(norm, LayerNorm)
+        given: Any = (d_normed, d_stream, x, norm.weight, is_centred, is_centred, 1e-5)
+        cuts = ((1024, 8, 8, 3), (1024, 8, 16, 1), (1024, 8, 16, 2), (1024, 8, 16, 3))
+        cuts += ((1024, 8, 24, 1), (1024, 8, 24, 3), (1024, 8, 32, 1), (1024, 16, 8, 3))
+        cuts += ((1024, 16, 12, 2), (1024, 32, 8, 1), (1024, 32, 8, 2), (1024, 32, 8, 3))
+        cuts += ((2048, 8, 16, 2), (2048, 16, 8, 2), (2048, 16, 12, 3), (2048, 16, 16, 1))
+        for cut in (*cuts, (4096, 16, 16, 1), (4096, 16, 8, 2)):
+            for one, value in zip(names, cut, strict=True):
+                setattr(norm_kernels, one, value * of_an_sm if one == "n_warps" else value)
+            took = milliseconds(partial(norm_slope, *given))
+            way = f"tile {cut[0]}, {cut[1]} a thread, {cut[2]} warps on each, {cut[3]} tiles ahead"
+            yield Row("norm", f"{name}, {way}", took, n_bytes)
+        for one, value in zip(names, usual, strict=True):
+            setattr(norm_kernels, one, value)
+
+
+def compiled_slope(norm: LayerNorm | RMSNorm, x: Tensor) -> Callable[[Tensor, Tensor], Any]:
+    """What the compiler makes of the same, of slopes in the normed stream and in the stream."""
+
+    def both(x: Tensor) -> tuple[Tensor, Tensor]:
+        stream = 1 + x  # so that its slopes are added up in the program
+        return stream, norm(stream)
+
+    inputs = [x.detach().requires_grad_(), *norm.parameters()]
+    # The program is to run again and again on what the way forward has kept.
+    with functorch_config.patch(donated_buffer=False):
+        made = torch.compile(both)(inputs[0])
+    return lambda d_normed, d_stream: torch.autograd.grad(
+        made, inputs, (d_stream, d_normed), retain_graph=True
+    )
+
+
 parts: dict[str, Callable[[], Iterator[Row]]] = {
     "slope": slope_rows,
     "loss": lambda: loss_rows(65_536),
@@ -318,6 +373,7 @@ parts: dict[str, Callable[[], Iterator[Row]]] = {
     "update": update_rows,
     "sums": sum_rows,
     "blocks": block_rows,
+    "norms": norm_rows,
 }
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 import block_reference
 import small
-from modelwright.model import block_kernels
+from modelwright.model import block_kernels, norm_kernels
 from modelwright.model.block_kernels import (
     gelu_slope,
     heads_slope,
@@ -20,6 +20,7 @@ from modelwright.model.block_kernels import (
 )
 from modelwright.model.gpu_kernels import suits_gpu_kernel
 from modelwright.model.loss import next_token_loss
+from modelwright.model.norm_kernels import norm_slope
 from modelwright.model.recompute import compile_blocks
 
 gpu = torch.device("cuda")
@@ -88,6 +89,99 @@ def test_the_slope_of_gelu(dtype: torch.dtype, shape: tuple[int, ...]):
     x, slope = 3 * random(*shape).to(dtype), random(*shape, seed=1).to(dtype)
     found, expected = gelu_slope(slope, x), block_reference.gelu_slope(slope, x)
     assert_near(found[0], expected[0], dtype)
+    assert_near(found[1], expected[1], torch.bfloat16)
+
+
+# Of the stream, and of the slopes that come from the products.
+formats = [*((one, one) for one in tolerances), (torch.float32, torch.bfloat16)]
+norms = [(True, True), (True, False), (False, False)]  # centred; with a bias
+
+
+@pytest.mark.parametrize(("stream", "dtype"), formats, ids=str)
+@pytest.mark.parametrize("width", [64, 80, 768, 1600, 5120])
+@pytest.mark.parametrize("n_rows", [1, 37, 4096])
+@pytest.mark.parametrize(("is_centred", "has_bias"), norms)
+@pytest.mark.parametrize("has_stream", [True, False])
+def test_the_slope_of_a_norm_and_the_stream_beside_it(
+    stream: torch.dtype,
+    dtype: torch.dtype,
+    width: int,
+    n_rows: int,
+    is_centred: bool,
+    has_bias: bool,
+    has_stream: bool,
+):
+    x = (2 * random(1, n_rows, width) + 1).to(stream)
+    d_normed = random(1, n_rows, width, seed=1).to(dtype)
+    d_stream = random(1, n_rows, width, seed=2).to(stream) if has_stream else None
+    weight = 1 + 0.3 * random(width, seed=3)
+    given: Any = (d_normed, d_stream, x, weight, has_bias, is_centred, 1e-5)
+    found, expected = norm_slope(*given), block_reference.norm_slope(*given)
+    assert_near(found[0], expected[0], stream)
+    assert found[1].shape == expected[1].shape
+    for a, b in zip(found[1], expected[1], strict=True):
+        assert_near(a, b, torch.bfloat16)  # many summands in fp32
+    assert all(torch.equal(a, b) for a, b in zip(norm_slope(*given), found, strict=True))
+
+
+@pytest.mark.parametrize("is_centred", [True, False])
+@pytest.mark.parametrize("shape", [(0, 768), (3, 0, 64), (5, 1), (1, 8192)], ids=str)
+def test_the_slope_of_a_norm_of_few_or_many_numbers(is_centred: bool, shape: tuple[int, ...]):
+    x, d_normed = 2 * random(*shape) + 1, random(*shape, seed=1)
+    given: Any = (d_normed, x, x, 1 + random(shape[-1], seed=2), is_centred, is_centred, 1e-5)
+    found, expected = norm_slope(*given), block_reference.norm_slope(*given)
+    for a, b in zip(found, expected, strict=True):
+        assert a.shape == b.shape
+        assert torch.allclose(a, b, rtol=1e-4, atol=1e-4)
+
+
+def test_the_slope_of_a_norm_takes_slopes_in_any_order_in_memory():
+    x = random(4, 9, 80)
+    spread = random(9, 4, 80, seed=1).transpose(0, 1)
+    shared = random(80, seed=2).expand(4, 9, 80)
+    given: Any = (spread, shared, x, random(80, seed=3), True, True, 1e-5)
+    for a, b in zip(norm_slope(*given), block_reference.norm_slope(*given), strict=True):
+        assert_near(a, b, torch.float32)
+
+
+def test_rows_far_from_zero_have_the_spread_of_their_numbers():
+    x = 1000 + random(64, 768)
+    given: Any = (random(64, 768, seed=1), None, x, torch.ones(768, device=gpu), True, True, 1e-5)
+    assert_near(norm_slope(*given)[0], block_reference.norm_slope(*given)[0], torch.bfloat16)
+
+
+def test_a_stream_may_have_more_numbers_than_32_bits_count():
+    """Only the last rows are looked at, which such numbers tell apart."""
+    width, n_last = 1024, 64
+    n_rows = 2**31 // width + n_last
+    n_bytes = 4 * 2 * n_rows * width
+    if torch.cuda.mem_get_info()[0] < 1.3 * n_bytes:
+        pytest.skip(f"needs {n_bytes / 2**30:.0f} GiB of GPU memory")
+    x, d_normed, d_stream = (
+        torch.zeros(n_rows, width, device=gpu, dtype=torch.bfloat16) for _ in range(3)
+    )
+    for seed, one in enumerate((x, d_normed, d_stream)):
+        one[-n_last:] = random(n_last, width, seed=seed).bfloat16()
+    weight = 1 + 0.3 * random(width, seed=3)
+    settings: Any = (weight, True, True, 1e-5)
+    found = norm_slope(d_normed, d_stream, x, *settings)
+    last: Any = [one[-n_last:] for one in (d_normed, d_stream, x)]
+    expected = block_reference.norm_slope(*last, *settings)
+    assert_near(found[0][-n_last:], expected[0], torch.bfloat16)
+    assert not found[0][:-n_last].any()
+    assert_near(found[1], expected[1], torch.bfloat16)
+
+
+@pytest.mark.parametrize("cut", [(1024, 8, 1, 3), (4096, 16, 99, 2), (1024, 32, 100_000, 1)])
+def test_how_a_norm_s_rows_are_cut_does_not_matter(
+    cut: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+):
+    for name, value in zip(("tile", "numbers", "n_warps", "ahead"), cut, strict=True):
+        monkeypatch.setattr(norm_kernels, name, value)
+    x, d_normed = random(3, 301, 300), random(3, 301, 300, seed=1)
+    given: Any = (d_normed, x, x, 1 + random(300, seed=2), True, True, 1e-5)
+    found, expected = norm_slope(*given), block_reference.norm_slope(*given)
+    assert_near(found[0], expected[0], torch.float32)
     assert_near(found[1], expected[1], torch.bfloat16)
 
 

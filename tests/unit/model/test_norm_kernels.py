@@ -197,9 +197,9 @@ def compiled_graphs(
 
     Both are in the order in which they run.
     """
-    from functorch.compile import make_boxed_func
     from jaxtyping import config as jaxtyping_config
     from torch._dynamo.backends.common import aot_autograd
+    from torch._functorch._aot_autograd.utils import make_boxed_func
     from torch._functorch.partitioners import min_cut_rematerialization_partition
     from torch._inductor.decomposition import select_decomp_table
 
