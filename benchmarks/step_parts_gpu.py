@@ -335,11 +335,9 @@ def norm_rows() -> Iterator[Row]:
         yield Row("norm", f"{name}, torch, compiled", took, n_bytes)
         is_centred = isinstance(norm, LayerNorm)
         given: Any = (d_normed, d_stream, x, norm.weight, is_centred, is_centred, 1e-5)
-        cuts = ((1024, 8, 8, 3), (1024, 8, 16, 1), (1024, 8, 16, 2), (1024, 8, 16, 3))
-        cuts += ((1024, 8, 24, 1), (1024, 8, 24, 3), (1024, 8, 32, 1), (1024, 16, 8, 3))
-        cuts += ((1024, 16, 12, 2), (1024, 32, 8, 1), (1024, 32, 8, 2), (1024, 32, 8, 3))
-        cuts += ((2048, 8, 16, 2), (2048, 16, 8, 2), (2048, 16, 12, 3), (2048, 16, 16, 1))
-        for cut in (*cuts, (4096, 16, 16, 1), (4096, 16, 8, 2)):
+        cuts = ((1024, 8, 16, 3), (1024, 8, 24, 3), (1024, 16, 8, 3), (1024, 16, 12, 3))
+        cuts += ((1024, 32, 8, 1), (1024, 32, 8, 2), (1024, 32, 8, 3), (1024, 32, 12, 3))
+        for cut in (*cuts, (2048, 16, 8, 2), (2048, 16, 12, 3), (2048, 16, 16, 1)):
             for one, value in zip(names, cut, strict=True):
                 setattr(norm_kernels, one, value * of_an_sm if one == "n_warps" else value)
             took = milliseconds(partial(norm_slope, *given))
@@ -357,9 +355,7 @@ def compiled_slope(norm: LayerNorm | RMSNorm, x: Tensor) -> Callable[[Tensor, Te
         return stream, norm(stream)
 
     inputs = [x.detach().requires_grad_(), *norm.parameters()]
-    # The program is to run again and again on what the way forward has kept.
-    with functorch_config.patch(donated_buffer=False):
-        made = torch.compile(both)(inputs[0])
+    made = torch.compile(both)(inputs[0])
     return lambda d_normed, d_stream: torch.autograd.grad(
         made, inputs, (d_stream, d_normed), retain_graph=True
     )
@@ -382,6 +378,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     parser.add_argument("--only", nargs="*", choices=list(parts), default=list(parts))
     arguments = parser.parse_args()
+    functorch_config.donated_buffer = False  # what a way back has used it may use again
     machine = describe_machine(cuda)
     bandwidth, product = ceilings()
     print(f"{machine}: {bandwidth / 1e12:.2f} TB/s, {product / 1e12:.0f} TFLOP/s", flush=True)

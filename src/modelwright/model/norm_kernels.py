@@ -17,9 +17,9 @@ from modelwright.model.norms import LayerNorm, RMSNorm, layer_norm, rms_norm
 
 # What a benchmark may vary: they change the speed, and no more than the last bits of a result.
 tile = 1024  # numbers that a program works on at a time; of a wider row, all
-numbers = 8  # of them for each thread
+numbers = 32  # of them for each thread
 most_warps = 16  # groups of 32 threads that share a tile
-n_warps = 2112  # in all programs, which share the rows: sixteen for each multiprocessor of an H100
+n_warps = 1056  # in all programs, which share the rows: eight for each multiprocessor of an H100
 ahead = 3  # tiles: one that a program works on, and the others that it waits for meanwhile
 room = 48 * 2**10  # bytes at most for the others
 

@@ -316,12 +316,12 @@ def test_without_numbers_there_are_the_shapes(has_bias: bool):
 @pytest.mark.parametrize(
     ("width", "n_bytes", "cut"),
     [
-        (64, 6, (64, 16, 4, 3)),
-        (768, 6, (1024, 1, 4, 3)),
-        (1600, 6, (2048, 1, 8, 3)),
-        (5120, 6, (8192, 1, 16, 2)),
-        (8192, 12, (8192, 1, 16, 1)),
-        (1, 6, (1, 1024, 4, 3)),
+        (64, 6, (64, 16, 1, 3)),
+        (768, 6, (1024, 1, 1, 3)),
+        (1600, 6, (2048, 1, 2, 3)),
+        (5120, 6, (8192, 1, 8, 2)),
+        (8192, 12, (8192, 1, 8, 1)),
+        (1, 6, (1, 1024, 1, 3)),
     ],
 )
 def test_a_program_has_room_for_whole_rows(width: int, n_bytes: int, cut: tuple[int, ...]):
