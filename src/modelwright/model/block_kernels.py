@@ -40,14 +40,10 @@ def use_block_kernels(model: Transformer, *, is_compiled: bool) -> None:
     """Let a model's blocks use these kernels where they gain something, in place.
 
     Args:
-        is_compiled: whether the blocks are going to be, which takes a word to the compiler.
+        is_compiled: whether the blocks are going to be; only then is the way back through norms
+            a kernel, for it is the compiler that makes one of a norm and the sum before it.
     """
-    if is_compiled:
-        # Followed by PyTorch's tracer as they are. The compiler's own way of taking them apart
-        # forgets, in PyTorch 2.11, that a block recomputes what is in them.
-        for function in (heads_by_kernels, units_by_kernels, beside_by_kernels):
-            torch.compiler.allow_in_graph(function)
-    has_stream = model.embedding.dtype in dtypes
+    has_stream = is_compiled and model.embedding.dtype in dtypes
     if has_stream and isinstance(model.norm, LayerNorm | RMSNorm) and has_kernel(model.norm):
         model.norm.normed = gpu_normed
     for module in model.modules():
@@ -58,6 +54,16 @@ def use_block_kernels(model: Transformer, *, is_compiled: bool) -> None:
             module.heads_of = gpu_heads
         elif isinstance(module, Mlp) and has_plain_gelu(module):
             module.hidden_units = gpu_hidden_units
+
+
+def show_compiler() -> None:
+    """Let the compiler take these kernels into the programs of blocks as they are.
+
+    Its own way of taking them apart forgets, in PyTorch 2.11, that a block recomputes what is in
+    them.
+    """
+    for function in (heads_by_kernels, units_by_kernels, beside_by_kernels):
+        torch.compiler.allow_in_graph(function)
 
 
 def has_plain_gelu(mlp: Mlp) -> bool:

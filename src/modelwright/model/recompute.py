@@ -12,6 +12,7 @@ from torch.utils.checkpoint import (
     create_selective_checkpoint_contexts,
 )
 
+from modelwright.model.block_kernels import show_compiler
 from modelwright.model.cross_entropy import surprise_and_slope
 from modelwright.model.transformer import Transformer
 
@@ -77,6 +78,7 @@ def compile_blocks(model: Transformer) -> None:
 
     A loss that is computed by a kernel of its own stays as it is.
     """
+    show_compiler()
     for block in model.blocks:
         assert isinstance(block, nn.Module)
         block.compile()

@@ -16,9 +16,8 @@ from torch.nn import functional
 from modelwright.accounting.tracing import Tracer, layout_of, size_of
 from modelwright.model.attention import Attention
 from modelwright.model.config import AttentionKind
-from modelwright.model.norm_kernels import gpu_beside, gpu_normed, norm_slope
 from modelwright.model.norms import RMSNorm, widened
-from modelwright.model.transformer import PreNormBlock, Transformer, beside
+from modelwright.model.transformer import Transformer
 from modelwright.training.fused import FusedAdamW
 from modelwright.training.updates import Optimizer
 
@@ -40,8 +39,6 @@ def work_as_on_gpu(
             module.attend = partial(attend, attention)
         elif isinstance(module, RMSNorm) and not is_compiled:
             module.forward = partial(_rms_norm, module, tracer)
-        elif isinstance(module, PreNormBlock) and module.beside is not beside and not is_compiled:
-            module.beside = partial(_beside, tracer, module.beside)
     model.add_product = partial(_added_while_multiplied, tracer)
 
 
@@ -59,16 +56,7 @@ def _added_while_multiplied(tracer: Tracer, total: Tensor, left: Tensor, right: 
 
 
 def _rms_norm(norm: RMSNorm, tracer: Tracer, x: Tensor) -> Tensor:
-    if norm.normed is gpu_normed:
-        return _beside(tracer, partial(gpu_beside, x.dtype), norm, x)[1]
     return FusedRmsNorm.apply(widened(x), norm.weight, tracer).to(x.dtype)
-
-
-def _beside(tracer: Tracer, usual: Any, norm: Any, x: Tensor) -> tuple[Tensor, Tensor]:
-    """A stream and its norm, whose way back is a kernel of our own; `usual` is a `gpu_beside`."""
-    if not isinstance(norm, RMSNorm):
-        return usual(norm, x)
-    return FusedRmsNormBeside.apply(x, norm.weight, norm.epsilon, *usual.args, tracer)
 
 
 def attend(
@@ -145,27 +133,6 @@ class FusedRmsNorm(torch.autograd.Function):
         return d_x, d_weight, None
 
 
-class FusedRmsNormBeside(torch.autograd.Function):
-    """The same beside the stream; on the way back `norm_slope` needs the stream and no more."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, weight: Tensor, epsilon: float, dtype: torch.dtype, tracer: Tracer
-    ) -> tuple[Tensor, Tensor]:
-        ctx.set_materialize_grads(False)
-        ctx.save_for_backward(x, weight)
-        ctx.epsilon = epsilon
-        normed = FusedRmsNorm.apply(widened(x), weight, tracer)
-        return x, normed.to(x.dtype).to(dtype)
-
-    @staticmethod
-    def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight = ctx.saved_tensors
-        d_stream, d_normed = slopes
-        d_x, sums = norm_slope(d_normed, d_stream, x, weight, False, False, ctx.epsilon)
-        return d_x, sums[0], None, None, None
-
-
 def turned_in_place(
     tracer: Tracer, logits: Tensor, targets: Tensor, n_vocab: int, scale: Any
 ) -> tuple[Tensor, Tensor]:
@@ -202,6 +169,9 @@ def gpu_scratch(capability: tuple[int, int] | None) -> Callable[[Any, Sequence[A
             batch, heads, n_tokens, d_head = queries.shape
             rows = batch * heads * (-(-n_tokens // 128) * 128)
             return rows * 4 * (-(-d_head // 32) * 32) + rows * 4
+        if operation is aten._softmax_backward_data.default:
+            # Slope times result, written before it is summed. Source: SoftMax.cu of PyTorch 2.11.
+            return size_of(inputs[0])
         return 0
 
     return scratch

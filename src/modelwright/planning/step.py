@@ -141,7 +141,7 @@ def traced_model(config: RunConfig, shape: ModelConfig, site: Site, tracer: Trac
     if site.is_compiled and config.training.fp8:
         use_fp8(model)
     if site.kernels == "triton":
-        use_block_kernels(model, is_compiled=False)  # but followed
+        use_block_kernels(model, is_compiled=site.is_compiled)
     if site.device == "cuda":
         work_as_on_gpu(model, site.attention, tracer, is_compiled=site.is_compiled)
     if site.is_compiled:

@@ -145,7 +145,7 @@ def test_a_stream_that_learns_nothing_lets_its_norm_learn():
 
 def with_kernels(**changes: Any) -> Any:
     made: Any = small.model(**changes)
-    use_block_kernels(made, is_compiled=False)
+    use_block_kernels(made, is_compiled=True)
     return made
 
 
@@ -171,6 +171,13 @@ def test_other_models_are_left_to_the_twins(changes: dict[str, Any]):
     for part in model.modules():
         assert getattr(part, "beside", beside) is beside
         assert getattr(part, "normed", rms_normed) is rms_normed
+
+
+def test_what_is_not_compiled_is_left_to_the_twins():
+    usual: Any = small.model(norm="layernorm")
+    use_block_kernels(usual, is_compiled=False)
+    assert usual.blocks[0].beside is beside
+    assert usual.norm.normed is layer_normed
 
 
 def test_rows_for_which_threads_have_no_room_are_left_to_the_twin(
