@@ -63,10 +63,15 @@ class PreNormBlock(nn.Module):
         turns: Turns | None,
         visible: Bool[Tensor, "#batch 1 seq seq"] | None,
     ) -> Float[Tensor, "batch seq d_model"]:
-        x, normed = self.beside(self.attention_norm, x)
-        x = x + self.dropout(self.attention(normed, turns, visible))
-        x, normed = self.beside(self.mlp_norm, x)
-        return x + self.dropout(self.mlp(normed))
+        x = self._added(x, self.attention_norm, self.attention, turns, visible)
+        return self._added(x, self.mlp_norm, self.mlp)
+
+    def _added(self, x: Tensor, norm: nn.Module, part: nn.Module, *others: Any) -> Tensor:
+        """The stream, and added to it what a part makes of its norm."""
+        x, normed = self.beside(norm, x)
+        update = part(normed, *others)
+        del normed  # which nobody needs any more where there is no way back
+        return x + self.dropout(update)
 
 
 Beside = Callable[[Any, Tensor], tuple[Tensor, Tensor]]  # of a norm, and a stream
