@@ -17,6 +17,7 @@ from modelwright.cli import (
     config,
     data,
     demo,
+    evaluate,
     explain,
     export,
     generate,
@@ -55,6 +56,7 @@ app.command("plan")(plan.plan)
 app.command("calibrate")(calibrate.calibrate)
 app.command("explain")(explain.explain)
 app.command("train")(train.train)
+app.command("evaluate")(evaluate.evaluate)
 app.command("generate")(generate.generate)
 app.command("export")(export.export)
 app.command("import")(import_model.import_)
