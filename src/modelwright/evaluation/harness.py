@@ -51,11 +51,13 @@ class HarnessModel(TemplateLM):
         device: str | None = None,
         dtype: str = "float32",
         batch_tokens: int | None = None,
-        **_: Any,
+        batch_size: int | str | None = None,
+        max_batch_size: int | None = None,
     ) -> None:
         """Args:
         path: a run, a checkpoint or a model; or `bundle` is one that is loaded already.
         dtype: PyTorch's name of the number format of matrix products.
+        batch_size, max_batch_size: what the harness counts in texts; here `batch_tokens` says it.
         """
         super().__init__()
         if bundle is None:
