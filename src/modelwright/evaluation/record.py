@@ -6,6 +6,7 @@ name follows from the first line, so that the same command finds it and another 
 
 import hashlib
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -50,9 +51,7 @@ class ScoreRecord:
 
     def forget(self) -> None:
         """Remove it, when the results are where they belong."""
-        for path in self.folder.iterdir():
-            path.unlink()
-        self.folder.rmdir()
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def __enter__(self) -> "ScoreRecord":
         return self

@@ -153,8 +153,8 @@ class Evaluation:
 
     def forget_records(self) -> None:
         """Remove what was kept for going on, once all results are where they belong."""
-        for forget in self._opened:
-            forget()
+        while self._opened:
+            self._opened.pop()()
 
     def _portion(self, record: ScoreRecord, number: int, portion: list[Window]) -> TextScore:
         if number not in record.known:

@@ -20,6 +20,7 @@ from torch import Tensor
 from modelwright.evaluation.encoding import Scored
 from modelwright.evaluation.items import Outcome
 from modelwright.generation.cached_model import twin_of
+from modelwright.generation.packing import can_pack, pack
 from modelwright.generation.transfer import OnItsWay, on_device
 from modelwright.model.attention import choose_attention, make_attend
 from modelwright.model.transformer import Transformer
@@ -80,7 +81,7 @@ class BranchVisibility:
 
 
 class Scorer:
-    """A model made ready for scoring: its weights cast once, its attention one that takes masks."""
+    """A model made ready for scoring: weights cast and packed once, attention that takes masks."""
 
     def __init__(self, model: Transformer, *, batch_tokens: int | None = None) -> None:
         """Args:
@@ -109,6 +110,8 @@ class Scorer:
         blocks: list[Any] = list(self.model.blocks)
         for block in blocks:
             block.attention.attend = make_attend(kind)
+        if can_pack(self.device, model.dtype):
+            pack(self.model, self.batch_tokens)
         visibility = BranchVisibility(config.window)
         setattr(self.model, "visibility", visibility)  # noqa: B010 - it is called as the other is
 

@@ -7,6 +7,7 @@ import small
 from modelwright.evaluation.encoding import Scored, encode_items, require_fitting, scored_end
 from modelwright.evaluation.items import Item, Outcome
 from modelwright.evaluation.scoring import Scorer, batches_of, rows_of
+from modelwright.generation.packing import least_packed_bytes
 from modelwright.model.transformer import Transformer
 
 tokenizer = small.tokenizer()
@@ -67,6 +68,14 @@ def test_the_size_of_batches_does_not_change_the_scores(batch_tokens: int):
     found = outcomes(model, questions, batch_tokens=batch_tokens)
     for one, another in zip(found, expected, strict=True):
         assert one.logprobs == pytest.approx(another.logprobs, abs=1e-5)
+
+
+def test_matrices_that_are_packed_give_the_same_scores():
+    model = small.model(d_model=256, n_heads=4, d_ff=1024).eval()
+    assert any(matrix.nbytes >= least_packed_bytes for matrix in model.parameters())
+    for question, outcome in zip(questions, outcomes(model, questions), strict=True):
+        expected = [scored_one_by_one(model, text)[0] for text in question]
+        assert outcome.logprobs == pytest.approx(expected, abs=1e-4)
 
 
 def test_chances_of_all_next_tokens_add_up_to_one():
