@@ -109,6 +109,21 @@ def test_all_takes_the_tasks_that_are_there_and_names_the_others(
     assert "copa" in result.stdout and "hellaswag" not in result.stdout
 
 
+def test_a_task_whose_answers_are_too_long_is_left_out_of_all_and_refused_by_name(
+    runs: tuple[Path, Path], data: Path, tmp_path: Path
+):
+    long = {"goal": "Open it", "sol1": "Lift " * 60, "sol2": "Sit.", "label": 0}
+    with (data / "piqa_val.jsonl").open("a") as file:
+        file.write(json.dumps(long) + "\n")
+    out = tmp_path / "scores.json"
+    result = call(runs[0], "--data", data, "--out", out)
+    assert result.exit_code == 0 and "copa" in result.stdout
+    assert facts(out)["not_begun"] == [f"{runs[0]}: piqa"] and facts(out)["status"] == "partial"
+    message = refused(runs[0], "--data", data, "--tasks", "copa,piqa")
+    assert "cannot be asked piqa: a continuation has" in message
+    assert "but model.context is 64" in message
+
+
 def test_a_named_task_without_a_file_is_refused(runs: tuple[Path, Path], data: Path):
     assert "the original is the hub dataset Rowan/hellaswag" in refused(
         runs[0], "--data", data, "--tasks", "copa,hellaswag"

@@ -63,17 +63,20 @@ def evaluate(
 
     if out is not None:
         require_writable(out.parent)
+        out.parent.mkdir(parents=True, exist_ok=True)
     if harness:
         evaluate_by_harness(
             models, tasks, limit, device, precision, averaged, include_path, batch_tokens, out
         )
         return
     wanted = tasks_named(tasks or "all") if tasks or text is None else []
-    files = find_files(wanted, data, limit, is_choosy=tasks not in (None, "all"))
+    is_choosy = tasks not in (None, "all")
+    files = find_files(wanted, data, limit, is_choosy=is_choosy)
     run(
         models,
         files,
         text,
+        is_choosy=is_choosy,
         limit=limit,
         stride=stride,
         out=out,
@@ -116,15 +119,20 @@ def run(
     files: "list[tuple[Task, TaskFile]]",
     text: Path | None,
     *,
+    is_choosy: bool,
     limit: int | None,
     stride: int | None,
     out: Path | None,
     opening: dict[str, Any],
     batch_tokens: int | None,
 ) -> None:
-    """Score every model, show a table, write the file; or say how to go on after a stop."""
+    """Score every model, show a table, write the file; or say how to go on after a stop.
+
+    Args:
+        is_choosy: whether the tasks were named, so that none may be left out.
+    """
     from modelwright.evaluation.render import ModelResults, as_text
-    from modelwright.evaluation.running import Evaluation
+    from modelwright.evaluation.running import CannotBeAsked, Evaluation
     from modelwright.runtime.interrupts import stop_on_signals
     from modelwright.runtime.user_folder import user_folder
 
@@ -151,8 +159,14 @@ def run(
             if text is not None:
                 result.text = evaluation.text(text, stride=stride, limit=limit)
             for task, file in files:
-                if not stop.requested:
+                if stop.requested:
+                    break
+                try:
                     result.tasks[task.name] = evaluation.task(task, file)
+                except CannotBeAsked as error:
+                    if is_choosy:
+                        raise
+                    bars.say(f"note: left out: {error}")
     print(as_text(results))
     finish(results, models, files, out, stop)
     for evaluation in begun:

@@ -139,7 +139,7 @@ def cell(result: TaskResult | None, metric: Metric) -> str:
     """One score with its standard error, marked if it is not that of the whole task."""
     score = None if result is None else result.score(metric)
     if result is None or score is None:
-        return "none yet"
+        return "none"
     mark = " PARTIAL" if result.partial else ""
     return f"{with_error(score, 2)} {metric_units[metric]}".strip() + mark
 

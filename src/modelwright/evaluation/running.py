@@ -31,6 +31,10 @@ def never() -> bool:
     return False
 
 
+class CannotBeAsked(ValueError):
+    """A model cannot be asked a task, such as one whose answers alone are longer than it sees."""
+
+
 @dataclass(frozen=True)
 class TextResult:
     """How surprised a model was by a text."""
@@ -93,7 +97,7 @@ class Evaluation:
         """Score the items of a file; what is missing then was broken off.
 
         Raises:
-            ValueError: if the model cannot be asked them.
+            CannotBeAsked: saying why.
         """
         bundle = self.bundle
         try:
@@ -101,9 +105,9 @@ class Evaluation:
                 file.items, bundle.tokenizer, context=bundle.model.config.context
             )
         except ValueError as error:
-            raise ValueError(
+            raise CannotBeAsked(
                 f"{self.name or bundle.folder} cannot be asked {task.name}: {error}; leave out one "
-                "of them"
+                "of the two"
             ) from None
         with self._record({"task": task.name, "sha256": file.sha256}) as record:
             known = {
