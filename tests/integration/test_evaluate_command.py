@@ -194,7 +194,11 @@ def test_a_stop_keeps_what_is_scored_and_the_same_command_goes_on(
     assert kept() == []
 
 
-def test_the_averaged_weights_score_otherwise(runs: tuple[Path, Path], data: Path, tmp_path: Path):
+def test_the_averaged_weights_score_otherwise(
+    runs: tuple[Path, Path], data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    # What is kept of one must not be taken for the other.
+    monkeypatch.setattr(running.Evaluation, "forget_records", lambda self: None)
     out = tmp_path / "scores.json"
     logprobs: list[Any] = []
     for option in ([], ["--averaged"]):

@@ -31,7 +31,9 @@ def test_another_question_has_another_record(tmp_path: Path):
             assert other.known == {}
 
 
-@pytest.mark.parametrize("torn", [b"[2, 5", b"[2, 5]", b"\xff\n", b"[2]\n", b"3\n"])
+@pytest.mark.parametrize(
+    "torn", [b"[2, [1.5, 2.5, 3.5], [true", b"[2, 5", b"[2, 5]", b"\xff\n", b"[2]\n", b"3\n"]
+)
 def test_a_line_that_was_not_finished_is_dropped_and_the_rest_goes_on(tmp_path: Path, torn: bytes):
     with ScoreRecord(tmp_path, question) as record:
         record.add({1: 1})
