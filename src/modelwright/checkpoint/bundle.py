@@ -66,12 +66,14 @@ def load_bundle(
     device: torch.device | None = None,
     dtype: torch.dtype = torch.float32,
     averaged: bool = False,
+    apart: bool = False,
 ) -> Bundle:
     """Load a model after comparing every byte with its manifest.
 
     Args:
         dtype: in which its matrix products are done; weights stay fp32.
         averaged: take the moving average of the weights instead of the last ones.
+        apart: whether rows will hold several documents that do not see each other.
 
     Raises:
         FileNotFoundError: if the folder holds no finished bundle.
@@ -102,7 +104,7 @@ def load_bundle(
         dtype,
         d_head=config.head_width,
         n_tokens=config.context,
-        masked=config.masked_beyond_causal,
+        masked=apart or config.masked_beyond_causal,
         dropout=0.0,
         deterministic=False,
     )

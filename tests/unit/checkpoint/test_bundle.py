@@ -140,3 +140,18 @@ def test_weights_of_another_type_are_refused_and_the_model_stays_as_it_was(tmp_p
     with pytest.raises(ValueError, match=rf"{last} in bfloat16, but weights are kept in float32"):
         load_weights(model, tmp_path)
     assert all(torch.equal(weight, before[n]) for n, weight in distinct_weights(model).items())
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_the_attention_is_one_for_what_the_rows_will_hold(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, apart: bool
+):
+    asked: list[bool] = []
+
+    def choose(*_: object, masked: bool, **__: object) -> str:
+        asked.append(masked)
+        return "plain"
+
+    monkeypatch.setattr("modelwright.checkpoint.bundle.choose_attention", choose)
+    load_bundle(bundle_of(tmp_path / "bundle", make_model()), apart=apart)
+    assert asked == [apart]
