@@ -26,8 +26,11 @@ class Machine:
     torch: str
 
 
-def choose_device(choice: DeviceChoice) -> "torch.device":
+def choose_device(choice: DeviceChoice, *, setting: str = "training.device") -> "torch.device":
     """The device to work on; "auto" takes a CUDA GPU if there is one.
+
+    Args:
+        setting: what the choice is called where it was made.
 
     Raises:
         ValueError: if a GPU is asked for and PyTorch sees none.
@@ -36,7 +39,7 @@ def choose_device(choice: DeviceChoice) -> "torch.device":
 
     if choice == "cuda" and not torch.cuda.is_available():
         raise ValueError(
-            "training.device is 'cuda', but PyTorch sees no CUDA GPU here; "
+            f"{setting} is 'cuda', but PyTorch sees no CUDA GPU here; "
             "use 'cpu', or 'auto' to take whatever there is"
         )
     wants_gpu = choice == "cuda" or (choice == "auto" and torch.cuda.is_available())

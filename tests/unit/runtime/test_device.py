@@ -27,6 +27,8 @@ def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch):
         ValueError, match=r"training\.device is 'cuda', but PyTorch sees no CUDA GPU"
     ):
         choose_device("cuda")
+    with pytest.raises(ValueError, match=r"^--device is 'cuda', but PyTorch sees no CUDA GPU"):
+        choose_device("cuda", setting="--device")
 
 
 def test_the_machine_is_described():
