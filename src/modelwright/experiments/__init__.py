@@ -1,4 +1,5 @@
 """Runs made visible: plots and the report.
 
-Read `report.py`. Other rooms use `report.write_report`.
+Read `report.py`. Other rooms use `report.write_report`, and `landscape_report.write_landscape_page`
+for the loss around a model.
 """

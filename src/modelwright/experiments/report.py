@@ -10,6 +10,8 @@ from typing import Any
 
 from modelwright.experiments import plots
 from modelwright.experiments.data_plots import document_lengths_plot
+from modelwright.experiments.landscape_section import folder_name as landscape_folder
+from modelwright.experiments.landscape_section import landscape_sections
 from modelwright.experiments.verify_report import predicted_and_measured
 from modelwright.runtime.files import write_atomically
 from modelwright.training.metrics import (
@@ -40,7 +42,15 @@ def write_report(run_folder: Path) -> Path:
     plan = json.loads(planned.read_text()) if planned.exists() else None
     path = run_folder / file_name
     compared = predicted_and_measured(run_folder)
-    text = page(run_folder.resolve().name, records, facts, config, plan, compared=compared)
+    text = page(
+        run_folder.resolve().name,
+        records,
+        facts,
+        config,
+        plan,
+        compared=compared,
+        landscape="".join(landscape_sections(run_folder / landscape_folder)),
+    )
     write_atomically(path, text)
     return path
 
@@ -53,12 +63,14 @@ def page(
     plan: dict[str, Any] | None = None,
     *,
     compared: str = "",
+    landscape: str = "",
 ) -> str:
     """The report as HTML, pictures included.
 
     Args:
         plan: what was expected, as plain values; None if nobody planned the run.
         compared: the section that has the plan beside what was measured.
+        landscape: the sections about the loss around the model.
     """
     sections = [
         f"<header><h1>{html.escape(name)}</h1>{_summary(records, facts)}</header>",
@@ -66,6 +78,7 @@ def page(
         _samples(records),
         _events(records),
         f"<section><h2>Along the way</h2>{_small_plots(records)}</section>",
+        landscape,
         compared,
         _planned_memory(plan),
         _text(facts),
