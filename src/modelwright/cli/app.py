@@ -22,6 +22,7 @@ from modelwright.cli import (
     export,
     generate,
     import_model,
+    landscape,
     plan,
     report,
     tokenizer,
@@ -60,6 +61,7 @@ app.command("evaluate")(evaluate.evaluate)
 app.command("generate")(generate.generate)
 app.command("export")(export.export)
 app.command("import")(import_model.import_)
+app.command("landscape")(landscape.landscape)
 app.command("report")(report.report)
 app.command("config")(config.config)
 
