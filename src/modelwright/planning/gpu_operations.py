@@ -169,9 +169,6 @@ def gpu_scratch(capability: tuple[int, int] | None) -> Callable[[Any, Sequence[A
             batch, heads, n_tokens, d_head = queries.shape
             rows = batch * heads * (-(-n_tokens // 128) * 128)
             return rows * 4 * (-(-d_head // 32) * 32) + rows * 4
-        if operation is aten._softmax_backward_data.default:
-            # Slope times result, written before it is summed. Source: SoftMax.cu of PyTorch 2.11.
-            return size_of(inputs[0])
         return 0
 
     return scratch
