@@ -22,7 +22,7 @@ from modelwright.evaluation.items import Outcome
 from modelwright.generation.cached_model import twin_of
 from modelwright.generation.packing import can_pack, pack
 from modelwright.generation.transfer import OnItsWay, on_device
-from modelwright.model.attention import choose_attention, make_attend
+from modelwright.model.attention import Visibility, choose_attention, make_attend
 from modelwright.model.transformer import Transformer
 
 beginning, first_end = 0, 1  # numbers of the parts of a row
@@ -49,35 +49,17 @@ class PackedRow:
     scored: list[Part]
 
 
-class BranchVisibility:
-    """Each token sees those before it in its own part, and those of the beginning."""
+class BranchVisibility(Visibility):
+    """Each token sees those before it in its own part, and those of the beginning.
 
-    def __init__(self, window: int | None) -> None:
-        """Args:
-        window: as in `Visibility`; with one, nothing may be shared.
-        """
-        self.window = window
+    A part is what elsewhere is a document. With a window, nothing may be shared.
+    """
 
-    def __call__(
-        self, n_tokens: int, documents: Int[Tensor, "batch seq"] | None, device: torch.device
-    ) -> Bool[Tensor, "#batch 1 seq seq"] | None:
-        """True where the column is visible from the row.
-
-        Args:
-            documents: the part of each token; None says that a row is one text.
-        """
-        is_narrow = self.window is not None and self.window < n_tokens
-        if documents is None and not is_narrow:
-            return None
-        places = torch.arange(n_tokens, device=device)
-        distance = places[:, None] - places
-        visible = distance >= 0
-        if self.window is not None:
-            visible = visible & (distance < self.window)
-        if documents is None:
-            return visible[None, None]
-        columns = documents[:, None, :]
-        return (visible & ((documents[:, :, None] == columns) | (columns == beginning)))[:, None]
+    def meets(
+        self, row: Int[Tensor, "batch seq 1"], column: Int[Tensor, "batch 1 seq"]
+    ) -> Bool[Tensor, "batch seq seq"]:
+        """Whether tokens of one part see those of another before them."""
+        return (row == column) | (column == beginning)
 
 
 class Scorer:

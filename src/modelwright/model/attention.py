@@ -231,7 +231,13 @@ class Visibility:
             visible = visible & (distance < self.window)
         if documents is None:
             return visible[None, None]
-        return (visible & (documents[:, :, None] == documents[:, None, :]))[:, None]
+        return (visible & self.meets(documents[:, :, None], documents[:, None, :]))[:, None]
+
+    def meets(
+        self, row: Int[Tensor, "batch seq 1"], column: Int[Tensor, "batch 1 seq"]
+    ) -> Bool[Tensor, "batch seq seq"]:
+        """Whether tokens of one document see those of another before them."""
+        return row == column
 
 
 class Attention(nn.Module):
