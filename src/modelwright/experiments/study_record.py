@@ -1,0 +1,50 @@
+"""What a study is made of and what became of its runs: all that its report is drawn from."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+Outcome = Literal["finished", "diverged", "stopped", "failed", "missing"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """One way of doing it: a base recipe with some settings changed."""
+
+    name: str
+    changes: Mapping[str, object]  # dotted setting to value; empty for the base itself
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyRun:
+    """One variant trained with one seed."""
+
+    variant: str
+    seed: int
+    folder: Path  # the run folder, with its metrics and config; need not exist yet
+    outcome: Outcome
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyRecord:
+    """A question, the variants that are to answer it, and their runs."""
+
+    name: str
+    question: str
+    baseline: str  # the variant that the others are compared with
+    variants: tuple[Variant, ...]
+    runs: tuple[StudyRun, ...]
+
+    def __post_init__(self) -> None:
+        names = [variant.name for variant in self.variants]
+        if len(set(names)) < len(names):
+            raise ValueError(f"two variants of {self.name} have one name among {names}")
+        for name in (self.baseline, *(run.variant for run in self.runs)):
+            if name not in names:
+                raise ValueError(f"{name!r} is not a variant of {self.name}; these are: {names}")
+
+    def runs_of(self, variant: str) -> tuple[StudyRun, ...]:
+        """The runs of a variant, in the order of their seeds."""
+        runs = (run for run in self.runs if run.variant == variant)
+        return tuple(sorted(runs, key=lambda run: run.seed))
