@@ -29,6 +29,7 @@ from modelwright.model.norm_kernels import (
 from modelwright.model.norms import LayerNorm, RMSNorm
 from modelwright.model.positions import Turns
 from modelwright.model.transformer import PreNormBlock, Transformer
+from modelwright.runtime.user_folder import keep_gpu_programs_together
 
 tile = 2048  # numbers that a program works on at a time, in each half of a head
 columns = 256  # of GELU's slope that one program adds up
@@ -62,6 +63,7 @@ def show_compiler() -> None:
     Its own way of taking them apart forgets, in PyTorch 2.11, that a block recomputes what is in
     them.
     """
+    keep_gpu_programs_together()
     for function in (heads_by_kernels, units_by_kernels, beside_by_kernels):
         torch.compiler.allow_in_graph(function)
 
