@@ -121,6 +121,15 @@ def test_flash_takes_memory_for_itself_on_its_way_back():
     assert gpu_scratch(None)(operation, [None, queries]) == 2 * 4 * 256 * 4 * (64 + 1)
 
 
+def test_a_softmax_takes_memory_for_itself_on_its_way_back():
+    trace = traced.trace(attention="math", **gpu)
+    scratch = [(o.name, o.scratch) for o in trace.operations if o.scratch]
+    # A slope times a weight for each pair of positions, in each block.
+    config = traced.run_config().model
+    n_pairs = 2 * config.n_heads * config.context**2
+    assert scratch == [("_softmax_backward_data", 4 * n_pairs)] * config.n_layers
+
+
 def test_the_loss_is_in_the_chunks_of_a_gpu():
     config = traced.run_config()
     for device in ("cpu", "cuda"):
