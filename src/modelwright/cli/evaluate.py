@@ -131,8 +131,9 @@ def run(
     Args:
         is_choosy: whether the tasks were named, so that none may be left out.
     """
+    from modelwright.evaluation.asking import CannotBeAsked
     from modelwright.evaluation.render import ModelResults, as_text
-    from modelwright.evaluation.running import CannotBeAsked, Evaluation
+    from modelwright.evaluation.running import Evaluation
     from modelwright.runtime.interrupts import stop_on_signals
     from modelwright.runtime.user_folder import user_folder
 

@@ -6,12 +6,11 @@ from itertools import combinations
 from typing import Any
 
 from modelwright.evaluation.comparing import Comparison, compare
-from modelwright.evaluation.results import Score, TaskResult, metric_units
+from modelwright.evaluation.results import Score, TaskResult, hidden_metrics, metric_units
 from modelwright.evaluation.running import TextResult
 from modelwright.evaluation.tasks import Metric
 
 format_name = "modelwright-evaluation-1"
-hidden_metrics: frozenset[Metric] = frozenset(("acc_bytes",))  # in the file, not in the table
 
 
 @dataclass

@@ -14,6 +14,7 @@ metric_units: dict[Metric, str] = {
     "acc_bytes": "%",
     "perplexity": "",
 }
+hidden_metrics: frozenset[Metric] = frozenset(("acc_bytes",))  # in the file, not in tables
 most_nats = 700.0  # of which a float still holds the power
 
 

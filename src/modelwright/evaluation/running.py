@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from modelwright.checkpoint.bundle import Bundle
-from modelwright.evaluation.encoding import encode_items, require_fitting
+from modelwright.evaluation.asking import questions_for
+from modelwright.evaluation.encoding import require_fitting
 from modelwright.evaluation.items import Outcome
 from modelwright.evaluation.record import ScoreRecord
 from modelwright.evaluation.results import TaskResult
@@ -29,10 +30,6 @@ from modelwright.runtime.progress import Listener, Progress, nobody
 def never() -> bool:
     """For work that nobody wants to stop."""
     return False
-
-
-class CannotBeAsked(ValueError):
-    """A model cannot be asked a task, such as one whose answers alone are longer than it sees."""
 
 
 @dataclass(frozen=True)
@@ -100,33 +97,28 @@ class Evaluation:
             CannotBeAsked: saying why.
         """
         bundle = self.bundle
-        try:
-            encoded = encode_items(
-                file.items, bundle.tokenizer, context=bundle.model.config.context
-            )
-        except ValueError as error:
-            raise CannotBeAsked(
-                f"{self.name or bundle.folder} cannot be asked {task.name}: {error}; leave out one "
-                "of the two"
-            ) from None
+        questions = questions_for(
+            task,
+            file,
+            bundle.tokenizer,
+            context=bundle.model.config.context,
+            who=self.name or str(bundle.folder),
+            instead="leave out one of the two",
+        )
+        n_items = len(questions.encoded)
         with self._record({"task": task.name, "sha256": file.sha256}) as record:
             known = {
-                place: _outcome(value)
-                for place, value in record.known.items()
-                if place < len(encoded)
+                place: _outcome(value) for place, value in record.known.items() if place < n_items
             }
-            missing = [place for place in range(len(encoded)) if place not in known]
             phase = f"{self.name or bundle.folder.name}: {task.name}"
-            self._tell(phase, len(known), len(encoded), "items")
-            questions = [encoded[place] for place in missing]
-            for found in self.scorer.outcomes(questions):
-                placed = {missing[number]: outcome for number, outcome in found.items()}
-                record.add({place: _values(outcome) for place, outcome in placed.items()})
-                known |= placed
-                self._tell(phase, len(known), len(encoded), "items")
+            self._tell(phase, len(known), n_items, "items")
+            for found in questions.answers(self.scorer, set(known)):
+                record.add({place: _values(outcome) for place, outcome in found.items()})
+                known |= found
+                self._tell(phase, len(known), n_items, "items")
                 if self.is_stopped():
                     break
-        return TaskResult(task, file, known)
+        return questions.result(known)
 
     def text(
         self, path: Path, *, stride: int | None = None, limit: int | None = None

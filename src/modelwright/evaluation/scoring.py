@@ -78,7 +78,7 @@ class Scorer:
         self.device = model.embedding.weight.device
         if batch_tokens is not None and batch_tokens < 1:
             raise ValueError(f"--batch-tokens is {batch_tokens}; choose at least 1, such as 4096")
-        self.batch_tokens = batch_tokens or (32_768 if self.device.type == "cuda" else 1024)
+        self.batch_tokens = batch_tokens or usual_batch_tokens(self.device)
         self.shares = config.window is None or config.window >= config.context
         kind = choose_attention(
             self.device,
@@ -176,6 +176,11 @@ class Scorer:
             logprobs.append(chosen - logits.logsumexp(1))
             greedy.append(logits.argmax(1) == wanted)
         return torch.stack([torch.cat(logprobs), torch.cat(greedy).float()])
+
+
+def usual_batch_tokens(device: torch.device) -> int:
+    """How many tokens at once suit a device."""
+    return 32_768 if device.type == "cuda" else 1024
 
 
 def rows_of(

@@ -187,26 +187,35 @@ class TaskFile:
     note: str
 
 
-def tasks_named(names: str) -> list[Task]:
+def tasks_named(names: str, *, setting: str = "--tasks", has_all: bool = True) -> list[Task]:
     """The tasks of a list with commas, or all.
+
+    Args:
+        setting: where the list stands, for who has to be told.
+        has_all: whether "all" is understood there.
 
     Raises:
         ValueError: naming the ones there are.
     """
-    if names == "all":
+    if names == "all" and has_all:
         return list(tasks.values())
     wanted = [name.strip() for name in names.split(",") if name.strip()]
     unknown = [name for name in wanted if name not in tasks]
     if unknown or not wanted:
         raise ValueError(
-            f"--tasks names {', '.join(unknown) or 'nothing'}, which is no task here; there are: "
-            f"{', '.join(tasks)}, or all"
+            f"{setting} names {', '.join(unknown) or 'nothing'}, which is no task here; there are: "
+            f"{', '.join(tasks)}{', or all' if has_all else ''}"
         )
     return [tasks[name] for name in dict.fromkeys(wanted)]
 
 
-def find_file(task: Task, data: Path | None) -> Path:
+def find_file(
+    task: Task, data: Path | None, *, folder_setting: str = "--data or MODELWRIGHT_EVAL_DATA"
+) -> Path:
     """Where a task's file is: `data` itself, or in that folder by the task's name or its file's.
+
+    Args:
+        folder_setting: what names the folder, for who has to be told.
 
     Raises:
         FileNotFoundError: saying where to get it.
@@ -221,8 +230,8 @@ def find_file(task: Task, data: Path | None) -> Path:
     place = "no folder is given for it" if data is None else f"{data} holds no {' or '.join(names)}"
     raise FileNotFoundError(
         f"the task {task.name} needs a file of {task.n_items:,} lines of JSON, but {place}; the "
-        f"original is the {task.origin}: save it with to_json(), and name its folder by --data or "
-        "MODELWRIGHT_EVAL_DATA"
+        f"original is the {task.origin}: save it with to_json(), and name its folder by "
+        f"{folder_setting}"
     )
 
 

@@ -77,7 +77,7 @@ def loss_plot(records: Records) -> str:
             if not measured:
                 continue
             axes.plot(
-                [r.get("n_tokens", 0) for r in measured],
+                tokens_at(records, measured),
                 [r[name] for r in measured],
                 color=second,
                 marker="o",
@@ -103,7 +103,7 @@ def loss_plot(records: Records) -> str:
         axes.set_xlabel("tokens seen")
         axes.legend()
 
-    return _svg(draw, wide=True)
+    return svg(draw, wide=True)
 
 
 def learning_rate_plot(records: Records) -> str:
@@ -175,7 +175,7 @@ def timeline_plot(timeline: Mapping[str, Any], *, room_bytes: int | None = None)
         handles, names = axes.get_legend_handles_labels()
         axes.legend(handles[::-1], names[::-1], loc="center left", bbox_to_anchor=(1, 0.5))
 
-    return _svg(draw, wide=True)
+    return svg(draw, wide=True)
 
 
 def _name_phases(axes: Axes, timeline: Mapping[str, Any]) -> None:
@@ -275,15 +275,23 @@ def with_number(records: Records, name: str) -> list[dict[str, Any]]:
 
 
 def event_tokens(records: Records) -> list[float]:
-    """How many tokens had been seen at each event, known from the step before if need be."""
+    """How many tokens had been seen at each event."""
+    return tokens_at(records, events(records))
+
+
+def tokens_at(records: Records, some: Records) -> list[float]:
+    """How many tokens had been seen at some records, known from the step before if need be.
+
+    A measurement that was made up for stands on a line of its own, which does not say.
+    """
     seen = {r["step"]: r["n_tokens"] for r in records if "n_tokens" in r}
 
-    def tokens(event: dict[str, Any]) -> float:
-        if "n_tokens" in event:
-            return event["n_tokens"]
-        return max((n for step, n in seen.items() if step <= event["step"]), default=0)
+    def tokens(record: dict[str, Any]) -> float:
+        if "n_tokens" in record:
+            return record["n_tokens"]
+        return max((n for step, n in seen.items() if step <= record["step"]), default=0)
 
-    return [tokens(event) for event in events(records)]
+    return [tokens(record) for record in some]
 
 
 def smoothed(values: Sequence[float]) -> list[float]:
@@ -319,10 +327,11 @@ def _line(
             axes.set_ylim(bottom=0)
             axes.yaxis.set_major_formatter(values or EngFormatter(sep=""))
 
-    return _svg(draw, wide=False)
+    return svg(draw, wide=False)
 
 
-def _svg(draw: Any, *, wide: bool) -> str:
+def svg(draw: Any, *, wide: bool) -> str:
+    """A picture that stands in the page, of whatever is drawn on its axes."""
     with pyplot.rc_context(style):
         figure, axes = pyplot.subplots(figsize=(8.6, 3.6) if wide else (3.3, 2.4))
         draw(axes)

@@ -12,6 +12,7 @@ from modelwright.experiments import plots
 from modelwright.experiments.data_plots import document_lengths_plot
 from modelwright.experiments.landscape_section import folder_name as landscape_folder
 from modelwright.experiments.landscape_section import landscape_sections
+from modelwright.experiments.task_plots import task_sections
 from modelwright.experiments.verify_report import predicted_and_measured
 from modelwright.runtime.files import write_atomically
 from modelwright.training.metrics import (
@@ -75,6 +76,7 @@ def page(
     sections = [
         f"<header><h1>{html.escape(name)}</h1>{_summary(records, facts)}</header>",
         f"<section><h2>Loss</h2>{plots.loss_plot(records)}</section>",
+        task_sections(records),
         _samples(records),
         _events(records),
         f"<section><h2>Along the way</h2>{_small_plots(records)}</section>",

@@ -85,7 +85,7 @@ def expected_time(
     followed: StepTrace,
     rates: Rates | None = None,
 ) -> Time:
-    """How long the steps will take; validation, samples and checkpoints come on top."""
+    """How long the steps will take; validation, scores, samples, checkpoints come on top."""
     if rates is None or planned_precision(config, device) not in rates.flops_per_second:
         return _assumed_time(config, flops_per_step, device)
     precision = planned_precision(config, device)

@@ -20,7 +20,8 @@ from modelwright.training.metrics import config_file, facts_file, is_taken, read
 
 verify_file = "verify.json"
 n_first_steps = 3  # whatever is loaded, compiled or tuned on the way is done by then
-besides_steps = ("samples", "validation_loss")  # of a record: work between this step and the next
+# What a record has of work between this step and the next.
+besides_steps = ("samples", "tasks", "validation_loss")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,7 @@
-"""What happens now and then while a model trains: evaluate, sample, save."""
+"""What happens now and then while a model trains: evaluate, sample, save.
+
+Scoring on tasks is in `task_scores.py`.
+"""
 
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -21,6 +24,8 @@ from modelwright.training.config import EvaluationConfig, SamplesConfig
 
 class Evaluate:
     """Measure the loss on validation text; a request to stop breaks it off."""
+
+    name = "evaluate"
 
     def __init__(
         self, config: EvaluationConfig, cut: Cut, *, bytes_per_token: float, stop: StopRequest
@@ -61,6 +66,8 @@ class Evaluate:
 
 class Sample:
     """Let the model write, each time with the same draws of chance."""
+
+    name = "samples"
 
     def __init__(
         self,
@@ -109,6 +116,8 @@ class Sample:
 
 class Save:
     """Copy the state and let it be written as a checkpoint from which the run can go on."""
+
+    name = "save"
 
     def __init__(
         self,

@@ -18,6 +18,7 @@ from modelwright.data.folder import Data, open_data, require_same_settings
 from modelwright.data.loader import Chunks, Cut, Loader
 from modelwright.data.packing import Packed
 from modelwright.data.shards import TokenSequence
+from modelwright.evaluation.asking import Questions
 from modelwright.model.attention import choose_attention, working_attention
 from modelwright.model.attention_speed import AttentionShape, fastest_attention
 from modelwright.model.block_kernels import use_block_kernels
@@ -47,6 +48,7 @@ from modelwright.training.fine_tuning import initial_bundle, require_same_tokeni
 from modelwright.training.lanes import Lanes
 from modelwright.training.optimizers import make_optimizer
 from modelwright.training.precision import make_loss_scale
+from modelwright.training.task_scores import task_files, task_questions
 
 # What goes through the model at once if nobody says: on a GPU as much as makes its kernels busy,
 # halved until it fits; on a processor core what stays near it.
@@ -74,6 +76,7 @@ class Prepared:
     is_compiled: bool
     n_lanes: int
     peak: Peak
+    questions: tuple[Questions, ...] = ()
 
 
 def prepare(config: RunConfig, on_progress: Listener = nobody, *, is_new: bool = True) -> Prepared:
@@ -83,8 +86,9 @@ def prepare(config: RunConfig, on_progress: Listener = nobody, *, is_new: bool =
         is_new: False leaves the weights without values, for a checkpoint to fill.
 
     Raises:
-        ValueError: if the data was built with other settings, the text is too short, or the model
-            to begin with does not fit.
+        ValueError: if the data was built with other settings, the text is too short, the model
+            to begin with does not fit, or the model cannot be asked a task.
+        FileNotFoundError: if the file of a task is missing.
     """
     device = choose_device(config.training.device)
     precision = choose_precision(config.training.precision, device)
@@ -93,6 +97,7 @@ def prepare(config: RunConfig, on_progress: Listener = nobody, *, is_new: bool =
     settled_recompute(config)
     may_record_step(config, device.type)
     require_kernels(config, device, precision)
+    files = task_files(config.tasks)
     data = open_or_build(config, on_progress, is_new=is_new)
     if len(data.validation) < 2:
         raise ValueError(
@@ -127,6 +132,7 @@ def prepare(config: RunConfig, on_progress: Listener = nobody, *, is_new: bool =
         is_compiled=is_compiled,
         n_lanes=n_lanes,
         peak=peak_flops(device, precision),
+        questions=task_questions(files, data.tokenizer, context=shape.context),
     )
 
 

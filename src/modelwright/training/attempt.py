@@ -43,6 +43,7 @@ class TrainingState:
         left_out: numbers of the batches that are not learned from.
         recent_losses: of the last steps, oldest first.
         validation_loss: measured after this very step, if it was.
+        measured: the names of what happens now and then that is on record of this very step.
         gate: 1 on the device while steps come to nothing, as `training_step` takes it.
         ahead: the step after the last one, where it was started already.
         looked_at: when the last step was found to be done.
@@ -61,6 +62,7 @@ class TrainingState:
     left_out: list[int] = field(default_factory=list)
     recent_losses: list[float] = field(default_factory=list)
     validation_loss: float | None = None
+    measured: list[str] = field(default_factory=list)
     gate: Tensor = field(init=False)
     ahead: "Attempt | None" = None
     looked_at: float = 0.0
@@ -308,6 +310,7 @@ def _finish_step(
     state.step += 1
     state.seconds += seconds
     state.validation_loss = None
+    state.measured = []
     if result.taken:
         state.loss_scale.after_step(overflowed=False)
         n_kept = config.policies.spike_window + 1  # the newest is not part of the median yet

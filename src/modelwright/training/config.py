@@ -4,6 +4,7 @@ from typing import Literal
 
 from modelwright.config.schema import settings
 from modelwright.data.config import DataConfig
+from modelwright.evaluation.tasks import tasks_named
 from modelwright.generation.config import SamplingConfig
 from modelwright.model.config import AttentionKind, InitialConfig, ModelConfig
 from modelwright.runtime.device import DeviceChoice, PrecisionChoice
@@ -117,6 +118,38 @@ class EvaluationConfig:
 
 
 @settings
+class TasksConfig:
+    """On which tasks the model is scored during training, as `modelwright evaluate` scores it."""
+
+    names: tuple[str, ...] = ()
+    """Tasks such as "hellaswag"; none, and nothing is scored."""
+    every_steps: int = 500
+    """Steps from one scoring to the next; the first and the last step are always scored."""
+    limit: int | None = None
+    """Only the first items of each task, whose scores are marked PARTIAL; left out, all."""
+    data: str | None = None
+    """The folder that holds the tasks' files."""
+
+    def __post_init__(self) -> None:
+        if self.names:
+            tasks_named(",".join(self.names), setting="tasks.names", has_all=False)
+        if len(set(self.names)) < len(self.names):
+            raise ValueError(f"tasks.names lists a task twice: {', '.join(self.names)}")
+        if self.names and not self.data:
+            raise ValueError(
+                f"tasks.names is {', '.join(self.names)}, but tasks.data names no folder with "
+                "their files; set it, such as tasks.data = 'eval-data'"
+            )
+        if self.every_steps < 1:
+            raise ValueError(f"tasks.every_steps is {self.every_steps}; the least is 1")
+        if self.limit is not None and self.limit < 2:
+            raise ValueError(
+                f"tasks.limit is {self.limit}; the least is 2, which have a standard error, and "
+                "left out it is all"
+            )
+
+
+@settings
 class SamplesConfig:
     """What the model writes during training, to be read beside the curves."""
 
@@ -171,6 +204,7 @@ class RunConfig:
     training: TrainingConfig = TrainingConfig()
     policies: PoliciesConfig = PoliciesConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+    tasks: TasksConfig = TasksConfig()
     samples: SamplesConfig = SamplesConfig()
     checkpoints: CheckpointsConfig = CheckpointsConfig()
 

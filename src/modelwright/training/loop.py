@@ -13,12 +13,16 @@ from modelwright.training.config import RunConfig
 
 
 class Action(Protocol):
-    """Something that happens now and then: evaluate, sample, save."""
+    """Something that happens now and then: evaluate, score, sample, save."""
 
+    name: str
     every_steps: int
 
     def __call__(self, state: TrainingState) -> dict[str, Any]:
-        """Do it after `state.step` steps and return what belongs in the metrics."""
+        """Do it after `state.step` steps and return what belongs in the metrics.
+
+        Nothing is returned by what was broken off, and is due again when the run goes on.
+        """
         ...
 
 
@@ -67,8 +71,10 @@ def run_loop(
     """
     n_steps = config.training.n_steps
     on_progress(_progress(state, config, "starting"))
-    if _is_unmeasured(state, config):
-        record({"step": state.step} | _results(actions, state, n_steps))
+    missing = [action for action in actions if action.name not in state.measured]
+    found = _results(missing, state, n_steps)
+    if found or state.step == 0:  # the first line makes it a run, also of one that is stopped here
+        record({"step": state.step} | found)
     if state.step == 0 and config.policies.may_rewind:
         save(state)
     while state.step < n_steps:
@@ -104,13 +110,6 @@ def run_loop(
     _end_if_asked(stop, state, save)
 
 
-def _is_unmeasured(state: TrainingState, config: RunConfig) -> bool:
-    """Whether an evaluation is due after the last step that it never had, or a stop broke off."""
-    is_due = state.step % config.evaluation.every_steps == 0
-    is_last = state.step == config.training.n_steps
-    return (is_due or is_last) and state.validation_loss is None
-
-
 def _end_if_asked(stop: StopRequest, state: TrainingState, save: SaveAction) -> None:
     """Save and leave if someone asked for it."""
     if stop.requested:
@@ -137,7 +136,10 @@ def _results(actions: Sequence[Action], state: TrainingState, n_steps: int) -> d
     found: dict[str, Any] = {}
     for action in actions:
         if _is_due(action, state.step, n_steps):
-            found |= _with_room(action, state)
+            told = _with_room(action, state)
+            if told:
+                state.measured.append(action.name)
+            found |= told
     return found
 
 

@@ -39,6 +39,7 @@ usual_names = frozenset(
         "loss_scale",
         "data_ids",
         "samples",
+        "tasks",
     )
 )
 longest_list = 8

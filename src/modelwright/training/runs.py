@@ -28,7 +28,7 @@ from modelwright.config.loading import load_settings, to_toml
 from modelwright.config.schema import SettingsError, check
 from modelwright.data.folder import Data
 from modelwright.runtime.files import lock_folder, require_writable, write_atomically
-from modelwright.runtime.interrupts import stop_on_signals
+from modelwright.runtime.interrupts import StopRequest, stop_on_signals
 from modelwright.runtime.progress import Listener, nobody
 from modelwright.training.actions import Evaluate, Sample, Save
 from modelwright.training.assembly import Prepared, fresh_state, make_loader, prepare
@@ -39,6 +39,7 @@ from modelwright.training.loop import Action, run_loop
 from modelwright.training.metrics import config_file, forget_after, metrics_file
 from modelwright.training.record import Record, note_changes, run_facts, step_flops, write_facts
 from modelwright.training.same_run import require_same_run
+from modelwright.training.task_scores import ScoreTasks
 
 Tell = Callable[[str], None]
 Ready = Callable[[Prepared], None]
@@ -231,6 +232,7 @@ def restore(state: TrainingState, checkpoint: Path, prepared: Prepared) -> None:
     state.left_out = facts["left_out"]
     state.recent_losses = facts["recent_losses"]
     state.validation_loss = facts["validation_loss"]
+    state.measured = list(facts.get("measured", []))
 
 
 def facts_to_resume(prepared: Prepared) -> Callable[[TrainingState], dict[str, Any]]:
@@ -245,6 +247,7 @@ def facts_to_resume(prepared: Prepared) -> Callable[[TrainingState], dict[str, A
             "micro_batch": state.micro_batch,
             "left_out": state.left_out,
             "recent_losses": state.recent_losses,
+            "measured": list(state.measured),
             "data": data,
             "config": config,
         }
@@ -283,6 +286,16 @@ def removed_on_failure(run_folder: Path) -> Iterator[None]:
         raise
 
 
+def _scored_tasks(prepared: Prepared, stop: StopRequest, on_progress: Listener) -> list[ScoreTasks]:
+    """Scoring on tasks, if the run asks for it."""
+    if not prepared.questions:
+        return []
+    every_steps = prepared.config.tasks.every_steps
+    return [
+        ScoreTasks(prepared.questions, every_steps=every_steps, stop=stop, on_progress=on_progress)
+    ]
+
+
 def _run(
     prepared: Prepared,
     state: TrainingState,
@@ -310,6 +323,7 @@ def _run(
                 bytes_per_token=data.validation_bytes_per_token,
                 stop=stop,
             ),
+            *_scored_tasks(prepared, stop, on_progress),
             Sample(config.samples, data.tokenizer, seed=config.seed, tell=on_sample, stop=stop),
         ]
 

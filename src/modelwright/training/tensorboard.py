@@ -78,6 +78,11 @@ class EventFile:
             if value is not None:
                 scale = bytes_per_gib if name == "memory_bytes" else 1
                 summary.value.add(tag=tag, simple_value=value / scale)
+        for name, found in record.get("tasks", {}).items():
+            group = "tasks_partial" if found["partial"] else "tasks"
+            for metric, score in found["scores"].items():
+                if score["value"] is not None:
+                    summary.value.add(tag=f"{group}/{name}_{metric}", simple_value=score["value"])
         if record.get("samples"):
             self._add_texts(summary, "samples", record["samples"])
         if "event" in record:

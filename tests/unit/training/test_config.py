@@ -9,6 +9,7 @@ from modelwright.training.config import (
     EvaluationConfig,
     RunConfig,
     SamplesConfig,
+    TasksConfig,
     TrainingConfig,
 )
 
@@ -30,6 +31,11 @@ def test_no_limit_of_validation_tokens_is_a_setting():
         (TrainingConfig, {"average_decay": 1.0}, "average_decay is 1.0; choose a number from 0"),
         (TrainingConfig, {"average_decay": -0.1}, "average_decay is -0.1; choose a number from 0"),
         (SamplesConfig, {"max_tokens": 0}, "samples.max_tokens is 0; the least is 1"),
+        (TasksConfig, {"every_steps": 0}, "tasks.every_steps is 0; the least is 1"),
+        (TasksConfig, {"limit": 1}, "tasks.limit is 1; the least is 2"),
+        (TasksConfig, {"names": ("copa",)}, "names is copa, but tasks.data names no folder"),
+        (TasksConfig, {"names": ("copa", "copa"), "data": "x"}, "lists a task twice: copa, copa"),
+        (TasksConfig, {"names": ("all",), "data": "x"}, "tasks.names names all, .* wsc273$"),
         (CheckpointsConfig, {"keep": 0}, "checkpoints.keep is 0; the least is 1"),
         (CheckpointsConfig, {"every_steps": 0}, "checkpoints.every_steps is 0; the least is 1"),
     ],

@@ -281,6 +281,7 @@ class Seen:
         seen = self
 
         class Measure:
+            name = "evaluate"
             every_steps = config.evaluation.every_steps
 
             def __call__(self, state: TrainingState) -> dict[str, Any]:
@@ -293,6 +294,7 @@ class Seen:
                 return {"validation_loss": 1.0}
 
         class Save:
+            name = "save"
             every_steps = config.checkpoints.every_steps
 
             def __call__(self, state: TrainingState) -> dict[str, Any]:

@@ -46,6 +46,16 @@ def test_every_number_of_a_record_is_under_its_tag(tmp_path: Path):
         assert scalars(tmp_path, tag) == [(7, 3.0 if name == "memory_bytes" else float(i))]
 
 
+def test_a_score_of_a_part_is_no_point_of_the_whole_tasks_curve(tmp_path: Path):
+    scores = {"acc": {"value": 30.0, "stderr": 1.0}, "perplexity": {"value": None, "stderr": None}}
+    whole = {"copa": {"scores": scores, "partial": None}}
+    part = {"copa": {"scores": scores, "partial": "PARTIAL: 12 of 100 items"}}
+    write(tmp_path, [record(1, tasks=whole), record(2, tasks=part)], 1)
+    assert scalars(tmp_path, "tasks/copa_acc") == [(1, 30.0)]
+    assert scalars(tmp_path, "tasks_partial/copa_acc") == [(2, 30.0)]
+    assert not any("perplexity" in tag for tag in read(tmp_path).Tags()["scalars"])
+
+
 def test_curves_of_one_kind_share_a_group(tmp_path: Path):
     whole = record(1, validation_loss=2.0, validation_perplexity=3.0, learning_rate=4.0)
     write(tmp_path, [whole], 1)
