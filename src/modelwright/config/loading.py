@@ -42,10 +42,26 @@ class Loaded(Generic[Settings]):
     origins: Mapping[SettingPath, str]
 
 
+@dataclass(frozen=True)
+class Change:
+    """A value that a setting is given over its recipe, as TOML has it, and where that was said."""
+
+    path: SettingPath
+    value: Any
+    origin: str
+
+
 def load_settings(
-    cls: type[Settings], recipe: Path | None = None, overrides: Sequence[str] = ()
+    cls: type[Settings],
+    recipe: Path | None = None,
+    overrides: Sequence[str] = (),
+    *,
+    changes: Sequence[Change] = (),
 ) -> Loaded[Settings]:
-    """Read settings from a TOML file and `section.key=value` overrides.
+    """Read settings from a TOML file, changes to it, and `section.key=value` overrides.
+
+    Args:
+        changes: win over the file and over changes before them, and the overrides over all.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -61,13 +77,15 @@ def load_settings(
         for path in _set_paths(values):
             line = lines.get(path)
             origins[path] = f"{recipe}, line {line}" if line else str(recipe)
-    for override in overrides:
-        path, value = _parse_override(cls, override)
+    for change in changes:
+        _require_known(cls, change.path, change.origin)
+    overridden = [(*_parse_override(cls, text), f"--set {text}") for text in overrides]
+    for path, value, origin in [*((c.path, c.value, c.origin) for c in changes), *overridden]:
         _put(values, path, value)
         for replaced in [known for known in origins if known[: len(path)] == path]:
             del origins[replaced]
         below = _set_paths(value, path) if isinstance(value, dict) else []
-        origins |= dict.fromkeys([path, *below], f"--set {override}")
+        origins |= dict.fromkeys([path, *below], origin)
     problems: list[Problem] = []
     values = expand_presets(cls, values, origins, problems)
     # What a section lacks for want of its preset is no second problem.
@@ -189,11 +207,7 @@ def _parse_override(cls: type, override: str) -> tuple[SettingPath, Any]:
         raise ValueError(
             f"--set {override} is not of the form section.key=value, such as training.n_steps=200"
         )
-    kind = field_kind(cls, path)
-    if kind is None:
-        near = nearest_name(path, cls)
-        hint = f"; did you mean {near}?" if near else ""
-        raise SettingsError([Problem(path, f"--set {override}: unknown setting {name}{hint}")])
+    kind = _require_known(cls, path, f"--set {override}")
     takes_text = str in choices_of(kind) or raw in literal_texts(kind)
     try:
         value = tomllib.loads(f"value = {raw}")["value"]
@@ -203,6 +217,17 @@ def _parse_override(cls: type, override: str) -> tuple[SettingPath, Any]:
     if takes_text and not isinstance(value, str) and not is_list_of_sections:
         return path, raw
     return path, value
+
+
+def _require_known(cls: type, path: SettingPath, origin: str) -> Any:
+    """The kind of a setting that there has to be."""
+    kind = field_kind(cls, path)
+    if kind is None:
+        near = nearest_name(path, cls)
+        hint = f"; did you mean {near}?" if near else ""
+        problem = f"{origin}: unknown setting {'.'.join(path)}{hint}"
+        raise SettingsError([Problem(path, problem)])
+    return kind
 
 
 def _put(values: dict[str, Any], path: SettingPath, value: Any) -> None:

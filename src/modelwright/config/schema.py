@@ -18,6 +18,7 @@ import re
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, dataclass_transform, get_args, get_origin
 
@@ -88,11 +89,11 @@ def check(cls: type[Settings], values: Mapping[str, Any]) -> Settings:
     Raises:
         SettingsError: naming each setting that is unknown, missing or of the wrong kind.
     """
-    from pydantic import TypeAdapter, ValidationError
+    from pydantic import ValidationError
 
     try:
         # JSON mode, because strict Python mode would want the dataclasses already made.
-        return TypeAdapter(cls).validate_json(json.dumps(values))
+        return _adapter(cls).validate_json(json.dumps(values))
     except ValidationError as error:
         problems = [
             _problem(cls, values, details)  # type: ignore[arg-type]
@@ -102,11 +103,17 @@ def check(cls: type[Settings], values: Mapping[str, Any]) -> Settings:
         raise SettingsError(_deepest(list(dict.fromkeys(problems)))) from None
 
 
-def json_schema(cls: type) -> dict[str, Any]:
-    """The JSON Schema of a settings class, for editors that complete and check TOML."""
+@cache
+def _adapter(cls: type) -> Any:
+    """Pydantic's reader of a class, which takes longer to make than to use."""
     from pydantic import TypeAdapter
 
-    return TypeAdapter(cls).json_schema()
+    return TypeAdapter(cls)
+
+
+def json_schema(cls: type) -> dict[str, Any]:
+    """The JSON Schema of a settings class, for editors that complete and check TOML."""
+    return _adapter(cls).json_schema()
 
 
 def leaves(config: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:

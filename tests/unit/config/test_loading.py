@@ -1,10 +1,11 @@
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from modelwright.config.loading import key_lines, load_settings, to_toml
+from modelwright.config.loading import Change, key_lines, load_settings, to_toml
 from modelwright.config.schema import SettingsError, check, json_schema, leaves
 from modelwright.training.config import RunConfig
 
@@ -203,3 +204,34 @@ def test_a_list_of_sections_may_be_set_from_the_command_line():
     override = 'data.source=[{path="a.txt", weight=2.0}, {path="b.txt"}]'
     sources = load_settings(RunConfig, None, [override]).config.data.sources
     assert [(source.path, source.weight) for source in sources] == [("a.txt", 2.0), ("b.txt", 1.0)]
+
+
+def test_changes_win_over_the_file_and_lose_to_the_command_line(tmp_path: Path):
+    recipe = write(tmp_path, "[training]\nn_steps = 4\nbatch_tokens = 512\n")
+    changes = [
+        Change(("training", "n_steps"), 5, "a study"),
+        Change(("training", "batch_tokens"), 1024, "a study"),
+        Change(("training", "batch_tokens"), 2048, "a variant"),
+    ]
+    loaded = load_settings(RunConfig, recipe, ["training.n_steps=6"], changes=changes)
+    assert loaded.config.training.n_steps == 6
+    assert loaded.config.training.batch_tokens == 2048
+    assert loaded.origins["training", "batch_tokens"] == "a variant"
+    assert loaded.origins["training", "n_steps"] == "--set training.n_steps=6"
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        (
+            ("model", "n_head"),
+            2,
+            "a study: unknown setting model.n_head; did you mean model.n_heads",
+        ),
+        (("model", "n_heads"), "x", 'a study: model.n_heads is "x", but it is a whole number'),
+    ],
+)
+def test_a_wrong_change_is_refused_with_its_origin(path: tuple[str, ...], value: Any, message: str):
+    with pytest.raises(ValueError) as raised:
+        load_settings(RunConfig, changes=[Change(path, value, "a study")])
+    assert message in str(raised.value)
