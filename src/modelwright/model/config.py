@@ -12,6 +12,7 @@ Placement = Literal["pre", "post"]
 PositionKind = Literal["learned", "rope", "none"]
 MlpKind = Literal["gelu", "gelu_tanh", "silu", "relu2", "swiglu"]
 InitialRule = Literal["small", "gpt2", "truncated"]
+DrawOrder = Literal["in_turn", "by_name"]
 AttentionKind = Literal["plain", "striped", "math", "flash", "efficient", "cudnn"]
 
 
@@ -188,6 +189,9 @@ class InitialConfig:
     projections that write to the residual stream are narrower by sqrt(2 n_layers)."""
     std: float | None = None
     """The standard deviation; left out, the rule's own."""
+    draws: DrawOrder = "in_turn"
+    """Whether the matrices draw from one stream of chance, one after the other, or each from a
+    stream of its own name, so that two models share those that both have in the same shape."""
 
     def __post_init__(self) -> None:
         if self.std is not None and self.std <= 0:

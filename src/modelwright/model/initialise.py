@@ -1,4 +1,4 @@
-"""Initial weights by a written rule, every parameter from the same named stream."""
+"""Initial weights by a written rule, drawn from named streams of the run's seed."""
 
 import math
 
@@ -23,7 +23,8 @@ def initialise(model: Transformer, *, seed: int, config: InitialConfig | None = 
     for the scaled projections.
 
     Args:
-        seed: the run's seed; the draws come from its stream "weights".
+        seed: the run's seed; the draws come from its stream "weights", or by name from a stream
+            "weights/NAME" for each parameter.
         config: the rule; None takes the default one.
     """
     config = config or InitialConfig()
@@ -42,6 +43,8 @@ def initialise(model: Transformer, *, seed: int, config: InitialConfig | None = 
             n_drawn = model.config.known_vocab if is_by_token else len(parameter)
             # Drawn on the CPU, so that every device starts from the same weights.
             drawn = torch.zeros(parameter.shape)
+            if config.draws == "by_name":
+                generator = torch_generator(seed, f"weights/{name}")
             draw(drawn[:n_drawn], config, residual_std if writes_to_stream else std, generator)
             parameter.copy_(drawn)
 

@@ -129,3 +129,24 @@ def test_a_fresh_model_is_as_surprised_as_one_that_knows_nothing():
     loss = -chances.gather(-1, ids.roll(1)[..., None]).mean().item()
     # Initial logits are normal with variance 2/5, which costs half of that on top.
     assert loss == pytest.approx(math.log(1000) + 0.2, abs=0.05)
+
+
+def test_by_name_models_share_the_weights_that_both_have_in_the_same_shape():
+    def weights(draws: str, **changes: Any) -> dict[str, torch.Tensor]:
+        model = Transformer(small.model_config(**changes))
+        initialise(model, seed=3, config=InitialConfig(draws=draws))  # type: ignore[arg-type]
+        return dict(model.named_parameters())
+
+    def differing(draws: str, **changes: Any) -> set[str]:
+        one, other = weights(draws), weights(draws, **changes)
+        both = {name for name in one if name in other and one[name].shape == other[name].shape}
+        assert any("attention" in name for name in both)
+        return {name for name in both if not torch.equal(one[name], other[name])}
+
+    for changes in ({"mlp": "silu"}, {"positions": "learned"}, {"n_heads": 6}, {"norm": "none"}):
+        assert not differing("by_name", **changes)
+    assert differing(
+        "in_turn", mlp="silu"
+    )  # without the gate, all that follows draws other numbers
+    first, second = (weights("by_name")[f"blocks.{n}.mlp.up.weight"] for n in (0, 1))
+    assert not torch.equal(first, second)
