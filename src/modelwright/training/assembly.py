@@ -79,10 +79,17 @@ class Prepared:
     questions: tuple[Questions, ...] = ()
 
 
-def prepare(config: RunConfig, on_progress: Listener = nobody, *, is_new: bool = True) -> Prepared:
+def prepare(
+    config: RunConfig,
+    on_progress: Listener = nobody,
+    *,
+    is_new: bool = True,
+    data: Data | None = None,
+) -> Prepared:
     """Open or build the data and make the model, with its initial weights.
 
     Args:
+        data: of the run, if it is open already, so that it is not read and checked again.
         is_new: False leaves the weights without values, for a checkpoint to fill.
 
     Raises:
@@ -98,7 +105,10 @@ def prepare(config: RunConfig, on_progress: Listener = nobody, *, is_new: bool =
     may_record_step(config, device.type)
     require_kernels(config, device, precision)
     files = task_files(config.tasks)
-    data = open_or_build(config, on_progress, is_new=is_new)
+    if data is None:
+        data = open_or_build(config, on_progress, is_new=is_new)
+    elif is_new:
+        require_same_settings(data, config.data, config.tokenizer)
     if len(data.validation) < 2:
         raise ValueError(
             f"data.validation_fraction = {config.data.validation_fraction} leaves no validation "

@@ -43,6 +43,7 @@ from modelwright.training.task_scores import ScoreTasks
 
 Tell = Callable[[str], None]
 Ready = Callable[[Prepared], None]
+Watch = Callable[[dict[str, Any]], None]
 
 
 def tell_nobody(_: str) -> None:
@@ -53,6 +54,10 @@ def do_nothing(_: Prepared) -> None:
     """For a beginning that nobody waits for."""
 
 
+def look_away(_: dict[str, Any]) -> None:
+    """For metrics that are only put on record."""
+
+
 def train(
     config: RunConfig,
     run_folder: Path,
@@ -60,11 +65,16 @@ def train(
     on_progress: Listener = nobody,
     on_sample: Tell = tell_nobody,
     on_ready: Ready = do_nothing,
+    on_metrics: Watch = look_away,
+    data: Data | None = None,
 ) -> None:
     """Carry out a new run from its first step, building its data if that is not there.
 
     Args:
         on_ready: is called when the run's folder is there, before the first step.
+        on_metrics: is given each step's metrics once they are on record; what it raises ends the
+            run where it is.
+        data: the run's, if it is open already.
 
     Raises:
         FileExistsError: if the folder holds a run already.
@@ -73,7 +83,7 @@ def train(
     """
     require_new_run(run_folder)
     with removed_on_failure(run_folder):
-        prepared = prepare(config, on_progress)
+        prepared = prepare(config, on_progress, data=data)
         with lock_folder(run_folder):
             require_new_run(run_folder)  # another process may have been quicker
             state = fresh_state(prepared)
@@ -81,7 +91,7 @@ def train(
             write_facts(run_folder, run_facts(prepared, state))
             write_atomically(run_folder / config_file, to_toml(config))  # last: it makes it a run
             on_ready(prepared)
-            _run(prepared, state, run_folder, on_progress, on_sample)
+            _run(prepared, state, run_folder, on_progress, on_sample, on_metrics)
 
 
 def resume(
@@ -93,6 +103,8 @@ def resume(
     on_sample: Tell = tell_nobody,
     on_note: Tell = tell_nobody,
     on_ready: Ready = do_nothing,
+    on_metrics: Watch = look_away,
+    data: Data | None = None,
 ) -> None:
     """Go on with a run from its newest whole checkpoint, as if it had never stopped.
 
@@ -103,6 +115,8 @@ def resume(
         overrides: changes to them, as `--set` takes them.
         on_note: is told of checkpoints that were passed over, and of every changed setting.
         on_ready: is called before the next step.
+        on_metrics: as `train` takes it.
+        data: the run's, if it is open already.
 
     Raises:
         FileNotFoundError: if there is no run or no whole checkpoint in the folder.
@@ -127,7 +141,7 @@ def resume(
         require_same_run(run_folder, changes)
         for change in changes:
             on_note(f"changed: {change}")
-        prepared = prepare(config, on_progress, is_new=checkpoint is None)
+        prepared = prepare(config, on_progress, is_new=checkpoint is None, data=data)
         state = fresh_state(prepared)
         if checkpoint is None:
             (run_folder / metrics_file).unlink(missing_ok=True)
@@ -140,7 +154,7 @@ def resume(
             write_atomically(run_folder / config_file, to_toml(config))
             note_changes(run_folder, state.step, changes)
         on_ready(prepared)
-        _run(prepared, state, run_folder, on_progress, on_sample)
+        _run(prepared, state, run_folder, on_progress, on_sample, on_metrics)
 
 
 def forgetting_as(before: RunConfig, config: RunConfig) -> RunConfig:
@@ -302,6 +316,7 @@ def _run(
     run_folder: Path,
     on_progress: Listener,
     on_sample: Tell,
+    on_metrics: Watch,
 ) -> None:
     config, data = prepared.config, prepared.data
     with ExitStack() as open_things:
@@ -333,6 +348,10 @@ def _run(
             restore(state, checkpoint, prepared)
             record.go_back(state.step)
 
+        def put_on_record(metrics: dict[str, Any]) -> None:
+            record.write(metrics)
+            on_metrics(metrics)
+
         run_loop(
             state,
             config,
@@ -342,7 +361,7 @@ def _run(
                 config.checkpoints.every_steps, writer, data.tokenizer, facts_to_resume(prepared)
             ),
             rewind=rewind,
-            record=record.write,
+            record=put_on_record,
             on_progress=on_progress,
             stop=stop,
             step_flops=step_flops(prepared),
