@@ -10,7 +10,7 @@ import pickle
 import subprocess
 import sys
 import traceback
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from itertools import islice
@@ -18,6 +18,7 @@ from multiprocessing.connection import Connection, Pipe, wait
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Event
+from types import MappingProxyType
 from typing import Any, Literal, Protocol
 
 EngineName = Literal["processes", "ray"]
@@ -160,7 +161,7 @@ class Processes:
 
     def __enter__(self) -> "Processes":
         for _ in range(self.n_workers):
-            connection, process = _start_worker(self._preload)
+            connection, process = start_worker(self._preload)
             self._workers[connection] = process
         return self
 
@@ -200,7 +201,19 @@ class Processes:
             raise _has_ended(self._workers[connection]) from None
 
 
-def _start_worker(preload: str) -> tuple[Connection, "subprocess.Popen[bytes]"]:
+def start_worker(
+    preload: str,
+    environment: Mapping[str, str] = MappingProxyType({}),
+    *,
+    own_session: bool = False,
+) -> tuple[Connection, "subprocess.Popen[bytes]"]:
+    """Start a Python that serves the other end of the connection.
+
+    Args:
+        preload: a module that it loads at once, before its first task is there.
+        environment: variables that it has otherwise than this process.
+        own_session: whether Ctrl-C in the terminal goes past it.
+    """
     ours, theirs = Pipe()
     home = str(Path(__file__).parents[2])
     paths = [home, *filter(None, [os.environ.get("PYTHONPATH")])]
@@ -215,7 +228,8 @@ def _start_worker(preload: str) -> tuple[Connection, "subprocess.Popen[bytes]"]:
             [sys.executable, "-m", "modelwright.runtime.worker", pipe, starter, preload],
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
-            env=os.environ | changes,
+            env=os.environ | changes | dict(environment),
+            start_new_session=own_session,
         )
     finally:
         theirs.close()
@@ -234,12 +248,16 @@ def _receive(
     return kind, content
 
 
-def _has_ended(process: "subprocess.Popen[bytes]") -> ChildProcessError:
+def how_it_ended(process: "subprocess.Popen[bytes]") -> str:
+    """The end of a process that is over, or about to be, in words."""
     code = process.wait()
-    how = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
+    return f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
+
+
+def _has_ended(process: "subprocess.Popen[bytes]") -> ChildProcessError:
     return ChildProcessError(
-        f"a worker process {how}, which most often means that memory ran out; run the same "
-        "command with fewer --workers, and it goes on with what is finished"
+        f"a worker process {how_it_ended(process)}, which most often means that memory ran out; "
+        "run the same command with fewer --workers, and it goes on with what is finished"
     )
 
 
