@@ -25,6 +25,7 @@ from modelwright.cli import (
     landscape,
     plan,
     report,
+    study,
     tokenizer,
     train,
 )
@@ -62,6 +63,7 @@ app.command("generate")(generate.generate)
 app.command("export")(export.export)
 app.command("import")(import_model.import_)
 app.command("landscape")(landscape.landscape)
+app.command("study")(study.study)
 app.command("report")(report.report)
 app.command("config")(config.config)
 

@@ -1,7 +1,7 @@
 """What a study is made of and what became of its runs: all that its report is drawn from."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -24,6 +24,8 @@ class StudyRun:
     seed: int
     folder: Path  # the run folder, with its metrics and config; need not exist yet
     outcome: Outcome
+    reason: str | None = None  # why it did not finish
+    final: Mapping[str, float] = field(default_factory=dict)  # the newest figures of its metrics
 
 
 @dataclass(frozen=True, kw_only=True)

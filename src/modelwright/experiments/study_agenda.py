@@ -1,0 +1,239 @@
+"""What is wanted of a study, what became of it so far, and the record of both."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from modelwright.config.differences import differences
+from modelwright.config.loading import load_settings
+from modelwright.experiments.bisection import Edge, find_edge, trains
+from modelwright.experiments.divergence import token_loss
+from modelwright.experiments.study_file import Study, bisected
+from modelwright.experiments.study_files import write_record
+from modelwright.experiments.study_record import StudyRecord, StudyRun, Variant
+from modelwright.experiments.study_worker import RunTask, read_result, shape_of
+from modelwright.planning.foresight import settle_here
+from modelwright.runtime.crew import Ended, WorkerDied
+from modelwright.runtime.progress import Listener, Progress, nobody
+from modelwright.training.assembly import open_or_build
+from modelwright.training.config import RunConfig
+from modelwright.training.metrics import config_file
+
+runs_folder = "runs"
+most_attempts = 2  # of a run whose worker died
+
+Key = tuple[str, int]  # variant and seed
+is_over = ("finished", "diverged")
+told_outcomes = ("diverged", "failed", "stopped")
+
+
+@dataclass
+class Agenda:
+    """What is wanted of a study, what became of it so far, and its record.
+
+    Attributes:
+        runs: that are known, by variant and seed.
+        edge: how far a bisection is.
+    """
+
+    study: Study
+    folder: Path
+    runs: dict[Key, StudyRun] = field(default_factory=dict)
+    edge: Edge | None = None
+    _configs: dict[str, RunConfig] = field(default_factory=dict)
+    _known: dict[str, Variant] = field(default_factory=dict)
+    _token_losses: dict[str, float] = field(default_factory=dict)
+    _n_deaths: dict[Key, int] = field(default_factory=dict)
+    _failed: set[Key] = field(default_factory=set)
+
+    def variants(self) -> list[Variant]:
+        """The variants that are wanted by what is known now, in the order of the record."""
+        for variant in self.study.variants:
+            self._take_up(variant)
+        if self.study.config.bisection.setting is not None:
+            self._bisect()
+        return list(self._known.values())
+
+    def missing(self) -> list[Key]:
+        """The runs to be done next, those of one shape together and in turns of a seed."""
+        self.variants()
+        shapes: list[RunConfig] = []
+        order: dict[Key, tuple[int, int]] = {}
+        for (name, seed), run in self.runs.items():
+            if run.outcome in is_over or (name, seed) in self._failed:
+                continue
+            shape = shape_of(self._configs[name])
+            if shape not in shapes:
+                shapes.append(shape)
+            order[name, seed] = shapes.index(shape), self.study.seeds.index(seed)
+        return sorted(order, key=order.__getitem__)
+
+    def n_missing(self, variant: Variant) -> int:
+        """How many runs of a variant are still to be done."""
+        outcomes = [self.runs[variant.name, seed].outcome for seed in self.study.seeds]
+        return sum(outcome not in is_over for outcome in outcomes)
+
+    def config(self, variant: Variant, seed: int) -> RunConfig:
+        """The finished config of a run, with what it left to the plan."""
+        return settle_here(self.study.run_config(variant, seed))
+
+    def prepare_data(self, on_progress: Listener) -> None:
+        """Build or check the data of all variants, so that no run has to."""
+        for config in self._configs.values():
+            self._prepare_data_of(config, on_progress)
+
+    def task(self, key: Key) -> RunTask:
+        """The run, as a worker takes it."""
+        name, seed = key
+        config = self.config(self._known[name], seed)
+        return RunTask(
+            variant=name,
+            seed=seed,
+            folder=self.runs[key].folder,
+            config=config,
+            divergence=self.study.config.divergence,
+            token_loss=self._prepare_data_of(config, nobody),
+        )
+
+    def note(self, key: Key, ended: Ended, *, is_stopping: bool) -> None:
+        """Put on record what became of a run that a worker had."""
+        if ended.error is None:
+            result = ended.result
+            self._set(key, result.outcome, result.reason, result.final)
+        elif not isinstance(ended.error, WorkerDied):
+            self._set(key, "failed", f"{type(ended.error).__name__}: {ended.error}", {})
+        elif is_stopping:
+            self._set(key, "stopped", "stopped before its first step", {})
+        else:
+            self._n_deaths[key] = self._n_deaths.get(key, 0) + 1
+            is_last = self._n_deaths[key] >= most_attempts
+            again = f", {self._n_deaths[key]} times" if is_last else "; it is tried again"
+            self._set(key, "failed" if is_last else "missing", f"{ended.error}{again}", {})
+        if self.runs[key].outcome == "failed":
+            self._failed.add(key)
+
+    def told(self, key: Key) -> str:
+        """What became of a run, in a line."""
+        run = self.runs[key]
+        told = [f"{run.variant}, seed {run.seed}: {run.outcome}"]
+        if run.outcome == "finished" and "validation_loss" in run.final:
+            told.append(f"loss {run.final['validation_loss']:.4f}")
+        elif run.outcome in ("diverged", "stopped") and "step" in run.final:
+            told.append(f"step {run.final['step']:,}")
+        if "seconds" in run.final:
+            told.append(f"{run.final['seconds']:.1f} s")
+        why = f": {run.reason}" if run.reason and run.outcome in ("failed", "missing") else ""
+        return ", ".join(told) + why
+
+    def progress(self, under_way: dict[Key, int]) -> Progress:
+        """How many runs are over, parts of them counted as parts."""
+        parts = (n / self._configs[name].training.n_steps for (name, _), n in under_way.items())
+        n_done = sum(run.outcome in (*is_over, "failed") for run in self.runs.values())
+        counts = {o: sum(run.outcome == o for run in self.runs.values()) for o in told_outcomes}
+        note = ", ".join(f"{n} {outcome}" for outcome, n in counts.items() if n)
+        return Progress(
+            phase="study", done=n_done + sum(parts), total=len(self.runs), unit="runs", note=note
+        )
+
+    def record(self) -> StudyRecord:
+        """What is known now."""
+        return StudyRecord(
+            name=self.study.name,
+            question=self.study.config.question,
+            baseline=self.study.baseline,
+            variants=tuple(self._known.values()),
+            runs=tuple(self.runs.values()),
+        )
+
+    def write(self) -> None:
+        """Write the record into the study's folder."""
+        besides: dict[str, Any] = {
+            "file": str(self.study.path.resolve()),
+            "overrides": list(self.study.overrides),
+        }
+        if self.edge is not None:
+            bisection = self.study.config.bisection
+            besides["edge"] = {
+                "setting": bisection.setting,
+                "trains": self.edge.trains,
+                "diverges": self.edge.diverges,
+                "is_found": not self.edge.wanted
+                and None not in (self.edge.trains, self.edge.diverges),
+                "note": self.edge.note,
+            }
+        write_record(self.folder, self.record(), besides)
+
+    def _bisect(self) -> None:
+        while True:
+            self.edge = find_edge(self.study.config.bisection, self._values_tried())
+            wanted = [bisected(self.study.config, value) for value in self.edge.wanted]
+            new = [variant for variant in wanted if variant.name not in self._known]
+            if not new:
+                return
+            for variant in new:
+                self._take_up(variant)
+
+    def _values_tried(self) -> dict[float, bool]:
+        setting = self.study.config.bisection.setting
+        if setting is None:
+            return {}
+        found: dict[float, bool] = {}
+        for name, variant in self._known.items():
+            outcomes = [self.runs[name, seed].outcome for seed in self.study.seeds]
+            if list(variant.changes) == [setting] and set(outcomes) <= set(is_over):
+                found[float(str(variant.changes[setting]))] = trains(outcomes)
+        return found
+
+    def _take_up(self, variant: Variant) -> None:
+        """Make a variant known, with what its run folders hold already."""
+        if variant.name in self._known:
+            return
+        self._known[variant.name] = variant
+        self._configs[variant.name] = self.config(variant, self.study.seeds[0])
+        for seed in self.study.seeds:
+            run_folder = self.folder / runs_folder / f"{variant.name}-seed{seed}"
+            key = variant.name, seed
+            run = StudyRun(variant=variant.name, seed=seed, folder=run_folder, outcome="missing")
+            self.runs[key] = run
+            if (run_folder / config_file).exists():
+                require_same_settings(run_folder, self.config(variant, seed))
+                result = read_result(run_folder)
+                if result is None:
+                    self._set(key, "stopped", None, {})
+                else:
+                    self._set(key, result.outcome, result.reason, result.final)
+
+    def _set(self, key: Key, outcome: Any, reason: str | None, final: dict[str, float]) -> None:
+        name, seed = key
+        self.runs[key] = StudyRun(
+            variant=name,
+            seed=seed,
+            folder=self.runs[key].folder,
+            outcome=outcome,
+            reason=reason,
+            final=final,
+        )
+
+    def _prepare_data_of(self, config: RunConfig, on_progress: Listener) -> float:
+        if config.data.folder not in self._token_losses:
+            data = open_or_build(config, on_progress, is_new=True)
+            loss = token_loss(data.train, data.tokenizer.n_vocab)
+            self._token_losses[config.data.folder] = loss
+        return self._token_losses[config.data.folder]
+
+
+def require_same_settings(run_folder: Path, config: RunConfig) -> None:
+    """Refuse to take a run for one of the study's that was made with other settings.
+
+    Raises:
+        ValueError: showing the first of them.
+    """
+    there = load_settings(RunConfig, run_folder / config_file).config
+    found = differences(there, config)
+    if found:
+        more = f" and {len(found) - 3} more" if len(found) > 3 else ""
+        raise ValueError(
+            f"{run_folder} was made with other settings than the study has now "
+            f"({'; '.join(map(str, found[:3]))}{more}); put them back, remove that folder, or "
+            "choose another one for the study with --out"
+        )

@@ -1,0 +1,153 @@
+"""What a study file may say."""
+
+import dataclasses
+import math
+from typing import Any
+
+from modelwright.config.schema import settings
+
+Changes = dict[str, Any]
+
+
+@settings
+class VariantConfig:
+    """One way of doing it, by name."""
+
+    name: str
+    """What it is called in tables, and its part of the names of run folders."""
+    set: Changes = dataclasses.field(default_factory=dict)
+    """The settings that differ from the base, as "section.key" = value."""
+
+    def __post_init__(self) -> None:
+        if not self.name or not set(self.name) <= allowed_in_names:
+            raise ValueError(
+                f"variants.name is {self.name!r}, but it becomes part of a folder's name; choose "
+                "letters, digits, '.', '_', '-' and '+', such as 'no-norm'"
+            )
+
+
+allowed_in_names = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-+")
+
+
+@settings
+class BisectionConfig:
+    """The value of one setting at which runs begin to diverge, by halving where it may be."""
+
+    setting: str | None = None
+    """Which setting, such as "schedule.peak_lr"; left out, nothing is looked for."""
+    trains: float = 0.0
+    """A value at which no seed diverges."""
+    diverges: float = 0.0
+    """A value at which at least one seed does."""
+    ratio: float = 1.25
+    """How near the two have to come: the larger one over the smaller one."""
+
+    def __post_init__(self) -> None:
+        if self.setting is None:
+            return
+        for name in ("trains", "diverges"):
+            if getattr(self, name) <= 0:
+                raise ValueError(
+                    f"bisection.{name} is {getattr(self, name)}; both ends are numbers above 0, "
+                    "such as trains = 1e-3 and diverges = 1e-1"
+                )
+        if self.trains == self.diverges:
+            raise ValueError(
+                f"bisection.trains and bisection.diverges are both {self.trains}, so there is "
+                "nothing between them"
+            )
+        if self.ratio <= 1:
+            raise ValueError(
+                f"bisection.ratio is {self.ratio}; choose a number above 1, such as 1.25"
+            )
+
+    def n_between(self, low: float, high: float) -> int:
+        """The most values that are tried between two."""
+        distance = abs(math.log(high / low)) / math.log(self.ratio)
+        return max(0, math.ceil(math.log2(distance) - 1e-9)) if distance > 0 else 0
+
+
+@settings
+class BudgetConfig:
+    """What the study may take by its plan unless someone says yes to more."""
+
+    hours: float | None = None
+    """Hours from start to end, on the devices at hand."""
+    usd: float | None = None
+    """US dollars at the devices' list prices."""
+
+    def __post_init__(self) -> None:
+        for name in ("hours", "usd"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise ValueError(f"budget.{name} is {value}; choose a number above 0, or none")
+
+
+@settings
+class DivergenceConfig:
+    """When a run counts as diverged, besides a loss or gradient that is no finite number.
+
+    The rule and its reasons are in `divergence.py`.
+    """
+
+    after: float = 0.25
+    """The share of the run before which nothing is judged."""
+    rise: float = 0.5
+    """How far the loss has to have risen at some time, in nats per token."""
+    prune: bool = True
+    """Whether a run ends as soon as it counts as diverged; else only its end is judged."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.after <= 1:
+            raise ValueError(
+                f"divergence.after is {self.after}, but it is a share of the run; choose a number "
+                "from 0 to 1, such as 0.25"
+            )
+        if self.rise <= 0:
+            raise ValueError(f"divergence.rise is {self.rise}; choose a number above 0, as 0.5")
+
+
+@settings
+class StudyConfig:
+    """A question, and the runs that are to answer it."""
+
+    name: str | None = None
+    """What the study and its folder are called; left out, the name of its file."""
+    question: str = ""
+    """What the runs are to answer, in a sentence."""
+    base: str | None = None
+    """The recipe that all variants change, by its path from the study file; left out, the default
+    settings."""
+    set: Changes = dataclasses.field(default_factory=dict)
+    """What all variants have otherwise than the base, as "section.key" = value."""
+    variants: tuple[VariantConfig, ...] = ()
+    """Variants by name; with a grid, each of them at each of its points."""
+    grid: Changes = dataclasses.field(default_factory=dict)
+    """Settings with a list of values each, or {from = 1e-5, to = 1e-1, n = 5} for n values in equal
+    ratios; a variant for every combination."""
+    baseline: str | None = None
+    """The variant that the others are compared with; left out, the first."""
+    seeds: int | tuple[int, ...] = 3
+    """How many runs each variant has, or their seeds; the same for all variants."""
+    equal_tokens: bool = False
+    """Whether variants whose training.batch_tokens differ take as many steps as give each the
+    tokens of the base, and measure the loss as often; else all take equally many steps."""
+    bisection: BisectionConfig = BisectionConfig()
+    budget: BudgetConfig = BudgetConfig()
+    divergence: DivergenceConfig = DivergenceConfig()
+
+    def __post_init__(self) -> None:
+        if isinstance(self.seeds, int) and self.seeds < 1:
+            raise ValueError(f"seeds is {self.seeds}; the least is 1, and 3 show a spread")
+        if len(set(self.each_seed)) < len(self.each_seed) or not self.each_seed:
+            raise ValueError(f"seeds is {list(self.each_seed)}; name at least one, and none twice")
+        if self.name is not None and (not self.name or not set(self.name) <= allowed_in_names):
+            raise ValueError(
+                f"name is {self.name!r}, but it becomes a folder's name; choose letters, digits, "
+                "'.', '_', '-' and '+'"
+            )
+
+    @property
+    def each_seed(self) -> tuple[int, ...]:
+        """The seeds, also where there is only their number."""
+        return tuple(range(1, self.seeds + 1)) if isinstance(self.seeds, int) else self.seeds

@@ -1,0 +1,198 @@
+"""One run of a study, in a worker that has done others before and will do more.
+
+What runs share stays: the loaded libraries, the checked data, and compiled programs for as long as
+the shapes they were made for come again.
+"""
+
+import dataclasses
+import gc
+import json
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from modelwright.data.folder import Data, open_data
+from modelwright.experiments.divergence import Diverged, Watch
+from modelwright.experiments.study_config import DivergenceConfig
+from modelwright.experiments.study_record import Outcome
+from modelwright.runtime.files import lock_folder, write_atomically
+from modelwright.runtime.manifest import file_name as manifest_file
+from modelwright.runtime.workers import Report
+from modelwright.training.config import RunConfig
+from modelwright.training.loop import Interrupted
+from modelwright.training.metrics import config_file, metrics_file, read_metrics
+from modelwright.training.runs import resume, train
+
+outcome_file = "outcome.json"
+seconds_between_reports = 0.2
+longest_wait_seconds = 60.0  # for a worker of a killed study, which ends after the step in hand
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunTask:
+    """A run that is to be carried out, or to be gone on with.
+
+    Attributes:
+        token_loss: of the run's text, as `divergence.Watch` takes it.
+    """
+
+    variant: str
+    seed: int
+    folder: Path
+    config: RunConfig
+    divergence: DivergenceConfig
+    token_loss: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunResult:
+    """What became of a run.
+
+    Attributes:
+        reason: why it did not finish.
+        final: the last figures on its record.
+    """
+
+    outcome: Outcome
+    reason: str | None
+    final: dict[str, float]
+
+
+def carry_out(_: None, task: RunTask, report: Report) -> RunResult:
+    """Train a run to its end, or until it diverges or is asked to stop; never raise for a run.
+
+    Args:
+        report: is given the number of steps that are done.
+    """
+    _forget_other_shapes(task.config)
+    gc.freeze()  # what is there by now stays, and looking through it takes longer than a short run
+    try:
+        outcome, reason = _train(task, report)
+    except Interrupted as stop:
+        outcome, reason = "stopped", str(stop)
+    except (Diverged, FloatingPointError) as error:
+        outcome, reason = "diverged", str(error)
+    except Exception as error:  # noqa: BLE001 - the other runs go on, and the record says why
+        first = str(error).partition("\n")[0]
+        is_told = isinstance(error, ValueError | OSError)
+        outcome, reason = "failed", first if is_told else f"{type(error).__name__}: {first}"
+    result = RunResult(outcome=outcome, reason=reason, final=final_figures(task.folder))
+    if outcome in ("finished", "diverged"):
+        write_atomically(
+            task.folder / outcome_file, json.dumps(dataclasses.asdict(result), indent=2) + "\n"
+        )
+    gc.collect()  # a run's tensors are in cycles, and the next run needs the room
+    return result
+
+
+def read_result(folder: Path) -> RunResult | None:
+    """What became of the run in a folder; None if it is not over."""
+    try:
+        return RunResult(**json.loads((folder / outcome_file).read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return None
+
+
+def final_figures(folder: Path) -> dict[str, float]:
+    """The newest of each figure on a run's record; empty if it has none."""
+    figures: dict[str, float] = {}
+    if (folder / metrics_file).is_file():
+        names = ("step", "n_tokens", "seconds", "loss", "validation_loss")
+        for record in read_metrics(folder):
+            figures |= {name: record[name] for name in names if record.get(name) is not None}
+    return figures
+
+
+def _train(task: RunTask, report: Report) -> tuple[Outcome, str | None]:
+    settings = task.divergence
+    watch = Watch(
+        n_steps=task.config.training.n_steps,
+        token_loss=task.token_loss,
+        after=settings.after,
+        rise=settings.rise,
+    )
+    last_report = 0.0
+
+    def on_metrics(metrics: dict[str, Any]) -> None:
+        nonlocal last_report
+        watch.add(metrics)
+        if settings.prune and watch.is_due and (verdict := watch.verdict()):
+            raise Diverged(verdict)
+        if time.monotonic() - last_report >= seconds_between_reports:
+            last_report = time.monotonic()
+            report(metrics["step"])
+
+    data = _data_of(task.config)
+    if (task.folder / config_file).exists():
+        _wait_until_free(task.folder)
+        if (task.folder / metrics_file).is_file():
+            for record in read_metrics(task.folder):
+                watch.add(record)
+        resume(task.folder, on_metrics=on_metrics, data=data)
+    else:
+        train(task.config, task.folder, on_metrics=on_metrics, data=data)
+    verdict = watch.verdict()
+    return ("diverged", verdict) if verdict else ("finished", None)
+
+
+def _wait_until_free(folder: Path) -> None:
+    """Return when nobody works on a run any more, or after a while all the same."""
+    until = time.monotonic() + longest_wait_seconds
+    while time.monotonic() < until:
+        try:
+            with lock_folder(folder):
+                return
+        except ValueError:
+            time.sleep(0.2)
+
+
+def _data_of(config: RunConfig) -> Data:
+    """A run's data; checked once by each worker, and again when the folder was made anew."""
+    folder = Path(config.data.folder)
+    stamp = (folder / manifest_file).read_bytes()
+    if _opened.get(folder, (b"", None))[0] != stamp:
+        _opened[folder] = (stamp, open_data(folder))
+    return _opened[folder][1]
+
+
+_opened: dict[Path, tuple[bytes, Data]] = {}
+
+
+def _forget_other_shapes(config: RunConfig) -> None:
+    """Drop compiled programs that were made for runs of another shape.
+
+    Left alone, the compiler would take a second size for one of many and make programs for any,
+    which are slower and round otherwise than those of a run by itself; and after a few more it
+    would compile no longer.
+    """
+    global _shape
+    shape = shape_of(config)
+    if _shape is not None and shape != _shape:
+        gc.unfreeze()
+        if "torch._dynamo" in sys.modules:  # loading it takes longer than there is to forget
+            torch.compiler.reset()
+        gc.collect()
+        if torch.cuda.is_initialized():
+            torch.cuda.empty_cache()
+    _shape = shape
+
+
+_shape: RunConfig | None = None
+
+
+def shape_of(config: RunConfig) -> RunConfig:
+    """A config in which only that is left of a run which decides what programs it needs."""
+    replace = dataclasses.replace
+    usual = RunConfig()
+    return replace(
+        usual,
+        data=replace(usual.data, folder=config.data.folder),
+        tokenizer=config.tokenizer,
+        model=config.model,
+        optimizer=replace(usual.optimizer, kind=config.optimizer.kind),
+        training=replace(config.training, n_steps=1),
+    )

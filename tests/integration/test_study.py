@@ -1,0 +1,172 @@
+"""A small study from its file to its record, killed in the middle and gone on with."""
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import small_study
+from modelwright.experiments.study import choose_places, plan_missing, run_study
+from modelwright.experiments.study_file import load_study
+from modelwright.experiments.study_files import read_record
+from modelwright.experiments.study_record import StudyRecord
+from modelwright.experiments.study_worker import outcome_file
+from modelwright.training.assembly import prepare
+from modelwright.training.metrics import read_metrics
+from modelwright.training.runs import train
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+variants = """
+[[variants]]
+name = "norm"
+
+[[variants]]
+name = "none"
+set = { "model.norm" = "none", "model.mlp" = "silu" }
+"""
+added = """
+[[variants]]
+name = "tf32"
+set = { "training.precision" = "tf32" }
+
+[[variants]]
+name = "wild"
+set = { "schedule.peak_lr" = 1e4, "optimizer.clip_norm" = 0.0 }
+"""
+saving = '"checkpoints.every_steps" = 16\n'
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> StudyRecord:
+    """A study that was killed in its third run, and then gone on with, with two more variants."""
+    place = tmp_path_factory.mktemp("study")
+    file = small_study.write(place, variants, set_also=saving, top="seeds = 3")
+    folder = place / "studies"
+    third = folder / "runs" / "norm-seed3"
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setenv("OMP_NUM_THREADS", "1")
+        command = [sys.executable, "-m", "modelwright", "study", str(file), "--out", str(folder)]
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        until = time.monotonic() + 60
+        while not has_checkpoint(third) and time.monotonic() < until:
+            time.sleep(0.002)
+        os.kill(int((third / ".lock").read_text()), signal.SIGKILL)  # the worker
+        process.kill()
+        out, error = process.communicate()
+        assert "6 runs on" in out, error
+        assert has_checkpoint(third) and not (third / outcome_file).exists()
+        outcomes = {run.outcome for run in read_record(folder).runs}
+        assert outcomes == {"finished", "missing"}
+
+        small_study.write(place, variants + added, set_also=saving, top="seeds = 3")
+        loaded = load_study(file)
+        return run_study(loaded, folder, choose_places(loaded))
+
+
+def has_checkpoint(run_folder: Path) -> bool:
+    """Whether one is written, which says so itself when it is whole."""
+    return any(run_folder.glob("checkpoints/step-*/manifest.json"))
+
+
+def curve(run_folder: Path) -> list[tuple[int, float | None, float | None]]:
+    """Each step's training and validation loss; a step that was taken twice counts once."""
+    return [(m["step"], m.get("loss"), m.get("validation_loss")) for m in read_metrics(run_folder)]
+
+
+def folder_of(record: StudyRecord, variant: str, seed: int) -> Path:
+    return next(run.folder for run in record.runs if (run.variant, run.seed) == (variant, seed))
+
+
+def test_a_killed_study_comes_to_the_same_bits_as_runs_by_themselves(
+    study: StudyRecord, tmp_path: Path
+):
+    loaded = load_study(folder_of(study, "norm", 1).parents[2] / "small.toml")
+    for variant in loaded.variants[:2]:
+        for seed in loaded.seeds:
+            alone = tmp_path / f"{variant.name}-{seed}"
+            config = loaded.run_config(variant, seed)
+            seldom = dataclasses.replace(config.checkpoints, every_steps=999)
+            train(dataclasses.replace(config, checkpoints=seldom), alone)
+            assert curve(folder_of(study, variant.name, seed)) == curve(alone)
+
+
+def test_the_record_says_what_became_of_each_run(study: StudyRecord):
+    folder = folder_of(study, "norm", 1).parents[1]
+    assert read_record(folder) == study
+    outcomes = {(run.variant, run.outcome) for run in study.runs}
+    assert outcomes == {
+        ("norm", "finished"),
+        ("none", "finished"),
+        ("tf32", "failed"),
+        ("wild", "diverged"),
+    }
+    for run in study.runs_of("norm"):
+        last = read_metrics(run.folder)[-1]
+        assert run.final["validation_loss"] == last["validation_loss"]
+        assert run.final["step"] == 80
+    (reason,) = {run.reason for run in study.runs_of("tf32")}
+    assert reason is not None and "only NVIDIA GPUs have it" in reason
+
+
+def test_seeds_are_paired_over_variants(study: StudyRecord):
+    def order(variant: str, seed: int) -> list[str]:
+        return [m["data_ids"] for m in read_metrics(folder_of(study, variant, seed)) if "loss" in m]
+
+    for seed in (1, 2, 3):
+        assert order("norm", seed) == order("none", seed)
+    assert order("norm", 1) != order("norm", 2)
+
+
+def test_a_study_that_is_done_does_nothing_more(study: StudyRecord):
+    folder = folder_of(study, "norm", 1).parents[1]
+    # Without the variant that cannot be here.
+    file = small_study.write(folder.parent, variants, set_also=saving, top="seeds = 3")
+    loaded = load_study(file)
+    plan = plan_missing(loaded, folder, choose_places(loaded))
+    assert (plan.n_runs, plan.n_done) == (0, 6)
+    times = {path: path.stat().st_mtime_ns for path in folder.glob("runs/*/*")}
+    again = run_study(loaded, folder, choose_places(loaded))
+    assert {run.outcome for run in again.runs} == {"finished"}
+    assert {path: path.stat().st_mtime_ns for path in folder.glob("runs/*/*")} == times
+
+
+def test_runs_that_were_made_otherwise_are_not_taken_for_the_studys(study: StudyRecord):
+    folder = folder_of(study, "norm", 1).parents[1]
+    file = small_study.write(folder.parent, variants, set_also=saving, top="seeds = 3")
+    loaded = load_study(file, ["schedule.floor=0.5"])
+    message = "norm-seed1 was made with other settings .*schedule.floor: 0.1 → 0.5"
+    with pytest.raises(ValueError, match=message):
+        plan_missing(loaded, folder, choose_places(loaded))
+
+
+def test_models_of_one_seed_begin_with_the_weights_they_share(study: StudyRecord):
+    first: dict[str, dict[str, Any]] = {}
+    loaded = load_study(folder_of(study, "norm", 1).parents[2] / "small.toml")
+    for variant in loaded.variants[:2]:
+        model = prepare(loaded.run_config(variant, 1)).model
+        first[variant.name] = dict(model.named_parameters())
+    shared = {
+        name
+        for name, tensor in first["norm"].items()
+        if name in first["none"] and first["none"][name].shape == tensor.shape
+    }
+    assert any("attention" in name for name in shared) and "embedding.weight" in shared
+    assert all(torch.equal(first["norm"][name], first["none"][name]) for name in shared)
+
+
+def test_the_record_is_plain_json_with_folders_from_where_it_is(study: StudyRecord):
+    folder = folder_of(study, "norm", 1).parents[1]
+    content = json.loads((folder / "study.json").read_text())
+    assert content["runs"][0]["folder"] == "runs/norm-seed1"
+    assert content["variants"][1]["changes"] == {"model.norm": "none", "model.mlp": "silu"}

@@ -1,0 +1,196 @@
+"""Which runs a study gives out and what it makes of their ends, with workers that only pretend."""
+
+import dataclasses
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import small_study
+from modelwright.experiments.study import _go_on, choose_places, plan_missing
+from modelwright.experiments.study_agenda import Agenda
+from modelwright.experiments.study_file import load_study
+from modelwright.experiments.study_files import read_record
+from modelwright.experiments.study_worker import RunResult, RunTask, shape_of
+from modelwright.runtime.crew import Ended, WorkerDied
+from modelwright.runtime.interrupts import StopRequest
+from modelwright.runtime.progress import Progress, nobody
+
+Outcome = Callable[[RunTask], RunResult | Exception]
+
+
+@dataclasses.dataclass
+class PretendedCrew:
+    """Workers whose runs come to what a function says, the last given one first."""
+
+    outcome: Outcome
+    n_workers: int = 1
+    given: list[RunTask] = dataclasses.field(default_factory=list)
+    under_way: list[RunTask] = dataclasses.field(default_factory=list)
+    is_asked: bool = False
+
+    def __enter__(self) -> "PretendedCrew":
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+    @property
+    def n_free(self) -> int:
+        return self.n_workers - len(self.under_way)
+
+    def give(self, task: RunTask) -> None:
+        assert self.n_free
+        self.given.append(task)
+        self.under_way.append(task)
+
+    def wait(self, seconds: float, on_report: Any) -> list[Ended]:
+        task = self.under_way.pop()
+        on_report(task, 30)
+        outcome = self.outcome(task)
+        if isinstance(outcome, Exception):
+            return [Ended(task, error=outcome)]
+        return [Ended(task, result=outcome)]
+
+    def ask_to_stop(self) -> None:
+        self.is_asked = True
+
+
+def result(outcome: Any, **final: float) -> RunResult:
+    return RunResult(outcome=outcome, reason=None, final=final)
+
+
+def finished(task: RunTask) -> RunResult:
+    return result("finished", validation_loss=1.0, step=60, seconds=1.0)
+
+
+def agenda_of(path: Path, **token_losses: float) -> Agenda:
+    agenda = Agenda(load_study(path), path.parent / "study")
+    agenda.folder.mkdir(exist_ok=True)
+    agenda._token_losses[str(path.parent / "data")] = 5.0  # as if it were built
+    return agenda
+
+
+def names(crew: PretendedCrew) -> list[str]:
+    return [f"{task.variant}/{task.seed}" for task in crew.given]
+
+
+def test_runs_of_one_shape_come_together_and_in_turns_of_a_seed(tmp_path: Path):
+    grid = '[grid]\n"model.norm" = ["rmsnorm", "none"]\n"schedule.peak_lr" = [0.1, 0.2]'
+    crew = PretendedCrew(finished)
+    agenda = agenda_of(small_study.write(tmp_path, grid, top="seeds = [5, 3]"))
+    _go_on(agenda, crew, StopRequest(), nobody, lambda _: None)
+    assert names(crew) == [
+        *["norm-rmsnorm_peak_lr-0.1/5", "norm-rmsnorm_peak_lr-0.2/5"],
+        *["norm-rmsnorm_peak_lr-0.1/3", "norm-rmsnorm_peak_lr-0.2/3"],
+        *["norm-none_peak_lr-0.1/5", "norm-none_peak_lr-0.2/5"],
+        *["norm-none_peak_lr-0.1/3", "norm-none_peak_lr-0.2/3"],
+    ]
+    assert {run.outcome for run in read_record(agenda.folder).runs} == {"finished"}
+
+
+def test_a_bisection_finds_an_edge_that_is_known_and_uses_the_grid(tmp_path: Path):
+    def outcome(task: RunTask) -> RunResult:
+        return result("diverged" if task.config.schedule.peak_lr > 0.0345 else "finished")
+
+    text = (
+        '[grid]\n"schedule.peak_lr" = { from = 1e-3, to = 1e-1, n = 3 }\n'
+        '[bisection]\nsetting = "schedule.peak_lr"\ntrains = 1e-3\ndiverges = 1e-1\nratio = 1.2\n'
+    )
+    agenda = agenda_of(small_study.write(tmp_path, text, top="seeds = 2"))
+    crew = PretendedCrew(outcome, n_workers=4)
+    _go_on(agenda, crew, StopRequest(), nobody, lambda _: None)
+    assert agenda.edge is not None and agenda.edge.wanted == ()
+    low, high = agenda.edge.trains, agenda.edge.diverges
+    assert low is not None and high is not None
+    assert low < 0.0345 <= high <= 1.2 * low
+    assert len(names(crew)) == len(set(names(crew)))  # nothing twice
+    assert len(agenda.record().variants) == 3 + 4  # 0.01 is the first middle and of the grid
+
+
+def test_a_run_whose_worker_died_is_tried_once_more(tmp_path: Path):
+    deaths = {1: 1, 2: 9}
+
+    def outcome(task: RunTask) -> RunResult | Exception:
+        deaths[task.seed] = deaths.get(task.seed, 0) - 1
+        return WorkerDied("it was killed by signal 9") if deaths[task.seed] >= 0 else finished(task)
+
+    agenda = agenda_of(small_study.write(tmp_path, top="seeds = 3"))
+    told: list[str] = []
+    crew = PretendedCrew(outcome)
+    _go_on(agenda, crew, StopRequest(), nobody, told.append)
+    assert sorted(names(crew)) == ["base/1", "base/1", "base/2", "base/2", "base/3"]
+    runs = {run.seed: run for run in read_record(agenda.folder).runs}
+    assert [runs[seed].outcome for seed in (1, 2, 3)] == ["finished", "failed", "finished"]
+    assert runs[2].reason == "it was killed by signal 9, 2 times"
+    assert "base, seed 1: missing: it was killed by signal 9; it is tried again" in told
+
+
+def test_failed_runs_are_reported_and_the_others_go_on(tmp_path: Path):
+    def outcome(task: RunTask) -> RunResult | Exception:
+        if task.seed == 1:
+            return RunResult(outcome="failed", reason="no room", final={})
+        return KeyError("a fault") if task.seed == 2 else finished(task)
+
+    agenda = agenda_of(small_study.write(tmp_path, top="seeds = 3"))
+    seen: list[Progress] = []
+    _go_on(agenda, PretendedCrew(outcome), StopRequest(), seen.append, lambda _: None)
+    reasons = [run.reason for run in read_record(agenda.folder).runs]
+    assert reasons == ["no room", "KeyError: 'a fault'", None]
+    assert seen[-1].note == "2 failed" and seen[-1].done == seen[-1].total == 3
+
+
+def test_a_study_that_is_asked_to_stop_gives_out_no_more(tmp_path: Path):
+    stop = StopRequest()
+
+    def outcome(task: RunTask) -> RunResult:
+        stop.signal_number = signal.SIGINT
+        return result("stopped" if task.seed == 2 else "finished")
+
+    agenda = agenda_of(small_study.write(tmp_path, top="seeds = 4"))
+    crew = PretendedCrew(outcome, n_workers=2)
+    _go_on(agenda, crew, stop, nobody, lambda _: None)
+    assert names(crew) == ["base/1", "base/2"] and crew.is_asked
+    outcomes = [run.outcome for run in read_record(agenda.folder).runs]
+    assert outcomes == ["finished", "stopped", "missing", "missing"]
+
+
+def test_what_is_no_part_of_the_programs_is_no_part_of_the_shape(tmp_path: Path):
+    study = load_study(small_study.write(tmp_path))
+    shape = shape_of(study.run_config(study.variants[0], 1))
+
+    def changed(*overrides: str) -> Any:
+        other = load_study(study.path, overrides)
+        return shape_of(other.run_config(other.variants[0], 7))
+
+    assert changed("schedule.peak_lr=0.5", "training.n_steps=7", "optimizer.beta1=0.5") == shape
+    for change in ("model.norm=none", "training.batch_tokens=128", "optimizer.kind=sgd"):
+        assert changed(change) != shape
+
+
+def test_the_plan_counts_what_is_missing_and_what_a_bisection_may_add(tmp_path: Path):
+    text = (
+        '[grid]\n"schedule.peak_lr" = [1e-3, 1e-1]\n[bisection]\nsetting = "schedule.peak_lr"\n'
+        "trains = 1e-3\ndiverges = 1e-1\nratio = 1.2\n"
+    )
+    study = load_study(small_study.write(tmp_path, text, top="seeds = 2"))
+    places = choose_places(study, at_once=3)
+    plan = plan_missing(study, tmp_path / "study", places)
+    assert [(one.name, one.n_runs) for one in plan.variants] == [
+        ("peak_lr-0.001", 2),
+        ("peak_lr-0.1", 2),
+        ("bisection", 10),
+    ]
+    assert (plan.n_runs, plan.n_workers, plan.n_places, plan.n_done) == (14, 3, 1, 0)
+    # All runs share one processor, so several at once take as long as one after the other.
+    assert plan.seconds == plan.device_seconds
+    assert plan.device_seconds.high == pytest.approx(14 * plan.variants[0].run_seconds.high)
+
+
+def test_places_that_are_not_there_are_refused(tmp_path: Path):
+    study = load_study(small_study.write(tmp_path))
+    with pytest.raises(ValueError, match="--devices is 0,1, but the runs are on the processor"):
+        choose_places(study, devices=["0", "1"])
+    with pytest.raises(ValueError, match="--at-once is 0; the least is 1"):
+        choose_places(study, at_once=0)
