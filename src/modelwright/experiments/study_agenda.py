@@ -126,13 +126,22 @@ class Agenda:
         return ", ".join(told) + why
 
     def progress(self, under_way: dict[Key, int]) -> Progress:
-        """How many runs are over, parts of them counted as parts."""
-        parts = (n / self._configs[name].training.n_steps for (name, _), n in under_way.items())
-        n_done = sum(run.outcome in (*is_over, "failed") for run in self.runs.values())
-        counts = {o: sum(run.outcome == o for run in self.runs.values()) for o in told_outcomes}
-        note = ", ".join(f"{n} {outcome}" for outcome, n in counts.items() if n)
+        """How many steps are done; those that a lost run was spared count too.
+
+        Args:
+            under_way: the steps of runs that workers have.
+        """
+        n_steps = {key: self._configs[key[0]].training.n_steps for key in self.runs}
+        over = [key for key, run in self.runs.items() if run.outcome in (*is_over, "failed")]
+        outcomes = [run.outcome for key, run in self.runs.items() if key not in under_way]
+        counts = {outcome: outcomes.count(outcome) for outcome in told_outcomes}
+        notes = [f"{len(over)} of {len(self.runs)} runs"]
         return Progress(
-            phase="study", done=n_done + sum(parts), total=len(self.runs), unit="runs", note=note
+            phase="study",
+            done=sum(n_steps[key] for key in over) + sum(under_way.values()),
+            total=sum(n_steps.values()),
+            unit="steps",
+            note=", ".join(notes + [f"{n} {outcome}" for outcome, n in counts.items() if n]),
         )
 
     def record(self) -> StudyRecord:

@@ -192,7 +192,8 @@ def render_study_plan(plan: StudyPlan) -> str:
     at_once = f"{plan.n_workers} at once" if plan.n_workers > 1 else "one after the other"
     most = "at most " if any(variant.most_runs for variant in plan.variants) else ""
     done = f", {plan.n_done} done already" if plan.n_done else ""
-    lines += ["", f"{most}{plan.n_runs} runs on {plan.title}, {at_once}{done}"]
+    runs = "1 run" if plan.n_runs == 1 else f"{plan.n_runs} runs"
+    lines += ["", f"{most}{runs} on {plan.title}, {at_once}{done}"]
     if plan.n_runs:
         source = "from measured rates" if plan.is_measured else "assumed"
         price = plan.price_usd

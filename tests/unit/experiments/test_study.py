@@ -29,6 +29,7 @@ class PretendedCrew:
     n_workers: int = 1
     given: list[RunTask] = dataclasses.field(default_factory=list)
     under_way: list[RunTask] = dataclasses.field(default_factory=list)
+    reported: list[RunTask] = dataclasses.field(default_factory=list)
     is_asked: bool = False
 
     def __enter__(self) -> "PretendedCrew":
@@ -46,8 +47,12 @@ class PretendedCrew:
         self.under_way.append(task)
 
     def wait(self, seconds: float, on_report: Any) -> list[Ended]:
-        task = self.under_way.pop()
-        on_report(task, 30)
+        task = self.under_way[-1]
+        if task not in self.reported:
+            self.reported.append(task)
+            on_report(task, 30)
+            return []
+        self.under_way.remove(task)
         outcome = self.outcome(task)
         if isinstance(outcome, Exception):
             return [Ended(task, error=outcome)]
@@ -138,7 +143,8 @@ def test_failed_runs_are_reported_and_the_others_go_on(tmp_path: Path):
     _go_on(agenda, PretendedCrew(outcome), StopRequest(), seen.append, lambda _: None)
     reasons = [run.reason for run in read_record(agenda.folder).runs]
     assert reasons == ["no room", "KeyError: 'a fault'", None]
-    assert seen[-1].note == "2 failed" and seen[-1].done == seen[-1].total == 3
+    assert seen[-1].note == "3 of 3 runs, 2 failed" and seen[-1].done == seen[-1].total == 3 * 80
+    assert any(progress.done == 80 + 30 for progress in seen)  # in the middle of the second run
 
 
 def test_a_study_that_is_asked_to_stop_gives_out_no_more(tmp_path: Path):
