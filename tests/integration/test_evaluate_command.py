@@ -82,6 +82,11 @@ def test_two_models_stand_beside_each_other_with_a_comparison(
     assert [len(model["tasks"]["copa"]["items"]) for model in found["models"]] == [12, 12]
     assert {one["task"] for one in found["comparisons"]} == {"copa", "piqa"}
     assert kept() == []
+    assert (tmp_path / "scores.png").read_bytes().startswith(b"\x89PNG")
+    assert "piqa, acc_norm (PARTIAL)" in (tmp_path / "scores.svg").read_text()
+    page = (tmp_path / "scores.html").read_text()
+    assert f"pictures {tmp_path / 'scores.html'}" in text
+    assert all(line in page for line in ("first - ", "<svg", "Open marks are PARTIAL"))
 
 
 def test_a_whole_task_is_not_partial(
@@ -150,6 +155,7 @@ def test_text_is_measured_in_bits_per_byte_first(runs: tuple[Path, Path], tmp_pa
     text = shown(runs[0], "--text", story, "--out", out)
     assert re.search(r"^story.txt +bits per byte +\d+\.\d{4}", text, re.MULTILINE)
     assert facts(out)["status"] == "full"
+    assert not (tmp_path / "scores.svg").exists()  # bits are no share of items
     assert facts(out)["models"][0]["text"]["n_documents"] == 2
     limited = shown(runs[0], "--text", story, "--limit", 1)
     assert "PARTIAL: the first 1 documents" in limited
@@ -216,6 +222,8 @@ def test_what_cannot_be_is_refused(runs: tuple[Path, Path], data: Path, tmp_path
     assert "name its task by --tasks" in refused(runs[0], "--data", one)
     assert "nothing at --data" in refused(runs[0], "--data", tmp_path / "none")
     assert "--harness needs --tasks" in refused(runs[0], "--harness")
+    drawn = refused(runs[0], "--data", data, "--out", tmp_path / "scores.svg")
+    assert f"choose {tmp_path / 'scores.json'}" in drawn
 
 
 def test_a_swapped_tokenizer_is_refused(tmp_path: Path, data: Path):

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from modelwright.runtime.interrupts import StopRequest
 
 
+picture_suffixes = (".svg", ".png", ".html")
+
+
 def evaluate(
     models: list[Path] = typer.Argument(
         ..., help="Run folders, checkpoints, models, or folders of transformers; one or more."
@@ -45,7 +48,9 @@ def evaluate(
     averaged: bool = typer.Option(
         False, "--averaged", help="Use the moving average of the weights, if the run kept one."
     ),
-    out: Path | None = typer.Option(None, "--out", help="A JSON file with all, each item too."),
+    out: Path | None = typer.Option(
+        None, "--out", help="A JSON file with all, each item too; pictures beside it."
+    ),
     harness: bool = typer.Option(
         False, "--harness", help="Ask lm-evaluation-harness for its tasks instead; needs lm-eval."
     ),
@@ -62,6 +67,11 @@ def evaluate(
     from modelwright.runtime.files import require_writable
 
     if out is not None:
+        if out.suffix in picture_suffixes:
+            raise ValueError(
+                f"--out is {out}, but that is what the pictures beside the results are called; "
+                f"choose {out.with_suffix('.json')}"
+            )
         require_writable(out.parent)
         out.parent.mkdir(parents=True, exist_ok=True)
     if harness:
@@ -191,6 +201,7 @@ def finish(
     if out is not None:
         write_atomically(out, json.dumps(all_facts(results, not_begun), indent=1) + "\n")
         print(f"written  {out}")
+        draw(results, out)
     if stop.signal_number is not None:
         print(
             "\nstopped: these scores are PARTIAL; what is scored is kept, and the same command "
@@ -198,6 +209,14 @@ def finish(
             file=sys.stderr,
         )
         sys.exit(128 + stop.signal_number)
+
+
+def draw(results: "list[ModelResults]", out: Path) -> None:
+    """A picture and a page of it beside the file, if there are scores to draw."""
+    from modelwright.experiments.score_plots import rows_of, write_scores
+
+    if rows_of(results):
+        print(f"pictures {write_scores(results, out)}")
 
 
 def opened(model: Path, *, device: str, precision: str, averaged: bool) -> "Bundle":
