@@ -11,7 +11,7 @@ from modelwright.checkpoint.bundle import distinct_weights
 from modelwright.data.loader import Chunks
 from modelwright.data.shards import Shard, TokenSequence
 from modelwright.evaluation.directions import random_direction
-from modelwright.evaluation.landscape import survey
+from modelwright.evaluation.landscape import precision_of, survey
 from modelwright.evaluation.landscape_map import LandscapeConfig
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA GPU")
@@ -41,3 +41,12 @@ def test_a_map_agrees_with_that_of_a_processor_and_leaves_the_weights(tmp_path: 
         assert a.loss == pytest.approx(b.loss, rel=1e-4)  # sums in another order
     for name, weight in distinct_weights(there).items():
         assert torch.equal(weight, before[name])
+
+
+def test_products_in_tf32_are_named_for_what_they_are(monkeypatch: pytest.MonkeyPatch):
+    model = small.model()
+    monkeypatch.setattr(torch, "get_float32_matmul_precision", lambda: "high")
+    assert precision_of(model) == "float32"  # a processor has no such products
+    assert precision_of(model.cuda()) == "tf32"
+    monkeypatch.setattr(torch, "get_float32_matmul_precision", lambda: "highest")
+    assert precision_of(model) == "float32"

@@ -123,6 +123,8 @@ def test_each_option_changes_the_map(run: Path, text: Path):
         told(run, "--one-dimension", *few, "--out", out, *options)
         maps[name] = list(losses_of(out / "curve.jsonl").values())
     assert len(set(map(tuple, maps.values()))) == len(maps)
+    about = read_landscape(run.parent / "averaged" / "curve.jsonl").about
+    assert about["model"] == f"{run}, step 6, averaged weights"
     for name in ("seed", "span", "vectors"):
         assert maps[name][0] == maps["usual"][0]
     for name in ("tokens", "averaged", "text"):
@@ -158,6 +160,20 @@ def test_the_products_are_in_the_precision_of_the_run(run: Path):
     config.write_text(config.read_text().replace('precision = "fp32"', 'precision = "bf16"'))
     told(run, "--one-dimension", *few)
     assert read_landscape(run / "landscape" / "curve.jsonl").settings["precision"] == "bfloat16"
+
+
+def test_the_other_end_does_not_settle_how_products_are_done(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+):
+    config = run / "config.toml"
+    config.write_text(config.read_text().replace('precision = "fp32"', 'precision = "bf16"'))
+    settled: list[str] = []
+    monkeypatch.setattr(
+        "modelwright.runtime.device.set_matmul_precision",
+        lambda choice, _: settled.append(choice),
+    )
+    told(run, "--to", 4, *few)
+    assert settled == ["bf16"]
 
 
 def test_the_report_of_a_run_shows_its_landscapes(run: Path):

@@ -61,7 +61,7 @@ def landscape(
     ),
 ) -> None:
     """Map the loss around a trained model and draw it; a stopped map goes on when called again."""
-    from modelwright.checkpoint.bundle import distinct_weights
+    from modelwright.checkpoint.bundle import distinct_weights, load_bundle
     from modelwright.evaluation.landscape_map import LandscapeConfig
     from modelwright.training.fine_tuning import require_same_tokenizer
 
@@ -77,12 +77,14 @@ def landscape(
     )
     found = find(model)
     subject = open_subject(found, text, device=device.value, averaged=averaged)
-    about, end = {"model": found.name, "text": subject.text}, None
+    whose = ", averaged weights" if averaged else ""
+    about, end = {"model": found.name + whose, "text": subject.text}, None
     if to is not None:
         other = find(other_folder(found, to))
         require_same_tokenizer(other.folder, subject.bundle.tokenizer)
-        end = distinct_weights(load(other, averaged=averaged).model)
-        about["end"] = other.name
+        # Only its weights: how products are done has been settled for the subject.
+        end = distinct_weights(load_bundle(other.folder, averaged=averaged).model)
+        about["end"] = other.name + whose
     carry_out(subject, config, out or found.place_for_results, end=end, about=about)
 
 

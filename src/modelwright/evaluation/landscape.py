@@ -120,9 +120,17 @@ def settings_of(
         "weights": hash_of_weights(distinct_weights(model)),
         "end": None if end is None else hash_of_weights(end),
         "text": hash_of_text(cut, config.n_tokens),
-        "precision": str(model.dtype).removeprefix("torch."),
+        "precision": precision_of(model),
         "device": device,
     }
+
+
+def precision_of(model: Transformer) -> str:
+    """The number format of a model's matrix products; on a GPU those of float32 may be in TF32."""
+    on_gpu = model.embedding.weight.device.type == "cuda"
+    if on_gpu and model.dtype == torch.float32 and torch.get_float32_matmul_precision() == "high":
+        return "tf32"
+    return str(model.dtype).removeprefix("torch.")
 
 
 def hash_of_weights(weights: Weights) -> str:

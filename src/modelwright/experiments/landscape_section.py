@@ -59,7 +59,8 @@ def caption(landscape: Landscape) -> str:
         f"From {about.get('model', 'the model')} at 0 to {about.get('end', 'the other end')} at 1, "
         "every weight changes in proportion; beyond, it goes on so."
         if config.kind == "path"
-        else "A step of 1 along a direction moves each row of a weight matrix by its own length "
+        else f"Around {about.get('model', 'the model')}. "
+        "A step of 1 along a direction moves each row of a weight matrix by its own length "
         f"(Li et al. 2018); biases and the weights of norms {others}. "
         f"The directions are drawn with seed {config.seed}."
     )

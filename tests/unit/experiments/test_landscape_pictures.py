@@ -148,6 +148,7 @@ def test_findings_of_a_path_name_both_ends_and_the_barrier():
 
 def test_a_caption_says_what_was_moved_and_measured():
     plain = caption(filled(bowl, points=3, n_tokens=1234, seed=5))
+    assert plain.startswith("Around runs/<small>, step 4. A step of 1")
     assert "biases and the weights of norms stay as they are" in plain
     assert "seed 5" in plain
     assert "the first 1,234 tokens of a text, with matrix products in bfloat16" in plain
