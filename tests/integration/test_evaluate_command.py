@@ -1,18 +1,23 @@
 """`modelwright evaluate` on checkpoints and files that take milliseconds."""
 
+import io
 import json
 import re
 import signal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner, Result
 
 import saving
+from fake_hub import fake_hub
 from modelwright.checkpoint.bundle import load_bundle
 from modelwright.cli.app import app
-from modelwright.evaluation import running
+from modelwright.evaluation import running, task_fetching
 from modelwright.interop.huggingface import export_model
 from modelwright.runtime.user_folder import user_folder
 
@@ -134,6 +139,27 @@ def test_a_named_task_without_a_file_is_refused(runs: tuple[Path, Path], data: P
         runs[0], "--data", data, "--tasks", "copa,hellaswag"
     )
     assert "no folder is given" in refused(runs[0])
+
+
+def test_files_that_are_missing_are_fetched_if_that_is_asked_for(
+    runs: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    row = {"premise": "It fell.", "choice1": "No.", "choice2": "Yes.", "question": "cause"}
+    file = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist([row | {"label": i % 2} for i in range(100)]), file)
+    asked = (runs[0], "--fetch", "--tasks", "copa", "--data", tmp_path / "new")
+    assert "--fetch needs a folder" in refused(runs[0], "--fetch", "--tasks", "copa")
+    with fake_hub() as hub:
+        content = {"copa/validation/0000.parquet": file.getvalue()}
+        commit = hub.commit("aps/super_glue", content, task_fetching.parquet_branch)
+        here = partial(task_fetching.fetch_task, endpoint=hub.endpoint)
+        monkeypatch.setattr(task_fetching, "fetch_task", here)
+        first = call(*asked)
+        assert f"fetched  copa: 100 items of aps/super_glue at {commit[:12]}" in first.stderr
+        assert re.search(r"^copa +acc .* 100$", first.stdout, re.MULTILINE)
+        n_requests = len(hub.requests)
+        assert "fetched" not in call(*asked).stderr
+        assert len(hub.requests) == n_requests
 
 
 def test_a_folder_for_transformers_scores_as_the_model_it_was_exported_from(

@@ -35,6 +35,9 @@ def evaluate(
     data: Path | None = typer.Option(
         None, "--data", envvar="MODELWRIGHT_EVAL_DATA", help="The folder with the tasks' files."
     ),
+    fetch: bool = typer.Option(
+        False, "--fetch", help="Fetch files that --data lacks from the hub; needs modelwright[hub]."
+    ),
     stride: int | None = typer.Option(
         None, "--stride", help="Tokens of a text that each window scores; usually half a context."
     ),
@@ -81,6 +84,8 @@ def evaluate(
         return
     wanted = tasks_named(tasks or "all") if tasks or text is None else []
     is_choosy = tasks not in (None, "all")
+    if fetch:
+        fetch_missing(wanted, data)
     files = find_files(wanted, data, limit, is_choosy=is_choosy)
     run(
         models,
@@ -93,6 +98,20 @@ def evaluate(
         opening={"device": device, "precision": precision, "averaged": averaged},
         batch_tokens=batch_tokens,
     )
+
+
+def fetch_missing(wanted: "list[Task]", data: Path | None) -> None:
+    """Bring the files of tasks that the folder lacks into it, and say what they are."""
+    from modelwright.evaluation.task_fetching import fetch_task
+    from modelwright.evaluation.tasks import find_file
+
+    if data is None or data.is_file():
+        raise ValueError("--fetch needs a folder to put the tasks' files in; name one by --data")
+    for task in wanted:
+        try:
+            find_file(task, data)
+        except FileNotFoundError:
+            print(f"fetched  {task.name}: {fetch_task(task, data)}", file=sys.stderr)
 
 
 def find_files(

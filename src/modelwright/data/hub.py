@@ -292,7 +292,7 @@ def explained(
     if isinstance(error, errors.OfflineModeIsEnabled):
         return ValueError(
             f"{repository} is on the hub, and HF_HUB_OFFLINE forbids to go there; unset it, or "
-            "build from a clone: --source 'clone/data/*.parquet'"
+            "fetch the files by other means and give their path"
         )
     if isinstance(error, errors.GatedRepoError):
         return ValueError(
@@ -331,6 +331,6 @@ def explained(
         )
     return ConnectionError(
         f"the hub at {endpoint} cannot be reached for {repository} ({error or type(error)}); check "
-        "the connection and HF_ENDPOINT and give the same command again, or build from a clone: "
-        "--source 'clone/data/*.parquet'"
+        "the connection and HF_ENDPOINT and give the same command again, or fetch the files by "
+        "other means and give their path"
     )

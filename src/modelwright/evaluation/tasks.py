@@ -230,8 +230,8 @@ def find_file(
     place = "no folder is given for it" if data is None else f"{data} holds no {' or '.join(names)}"
     raise FileNotFoundError(
         f"the task {task.name} needs a file of {task.n_items:,} lines of JSON, but {place}; the "
-        f"original is the {task.origin}: save it with to_json(), and name its folder by "
-        f"{folder_setting}"
+        f"original is the {task.origin}: modelwright evaluate --fetch brings it, or save it with "
+        f"to_json(); name its folder by {folder_setting}"
     )
 
 
