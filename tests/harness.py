@@ -6,6 +6,7 @@ Prompts are written here once more, in the harness's own templates, so that they
 import os
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
@@ -14,11 +15,12 @@ choice_metrics = [{"metric": "acc"}, {"metric": "acc_norm"}, {"metric": "acc_byt
 
 def library() -> Any:
     """The harness, told to fetch nothing; without it the test is left out."""
-    os.environ |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
-    pytest.importorskip("accelerate", reason="it is not installed: pip install 'lm-eval[hf]'")
-    return pytest.importorskip(
-        "lm_eval", reason="lm-eval is not installed: pip install 'modelwright[eval]'"
-    )
+    # Only while it loads: the commands that other tests start do go to a hub, one on this machine.
+    with patch.dict(os.environ, {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}):
+        pytest.importorskip("accelerate", reason="it is not installed: pip install 'lm-eval[hf]'")
+        return pytest.importorskip(
+            "lm_eval", reason="lm-eval is not installed: pip install 'modelwright[eval]'"
+        )
 
 
 def _chosen(text: str, choices: str = "choices", gold: str = "gold") -> dict[str, Any]:
