@@ -33,6 +33,17 @@ if os.environ.get("SHAPE_CHECKS") != "off":
     install_import_hook(checked, "shape_checker.checker")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def fair_share() -> None:
+    """Leave each of several workers its share of the cores: threads that wait for a core that
+    another worker has take longer than one thread. Processes that tests start have all of them."""
+    n_workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    if n_workers > 1:
+        import torch
+
+        torch.set_num_threads(max(1, torch.get_num_threads() // n_workers))
+
+
 @pytest.fixture(scope="module")
 def one_thread() -> Iterator[None]:
     """Sums in one order, and no waiting for a second processor that has other work."""

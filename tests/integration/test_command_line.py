@@ -1,4 +1,7 @@
-"""The command line as a person meets it: real processes, exit codes, what is left on disk."""
+"""The command line as a person meets it: exit codes, what is said, what is left on disk.
+
+The first demo, signals and the version are those of real processes.
+"""
 
 import json
 import os
@@ -11,17 +14,16 @@ from pathlib import Path
 
 import pytest
 
+import command
 import small
 
-command = [sys.executable, "-m", "modelwright"]
+program = [sys.executable, "-m", "modelwright"]
+call = command.run
 
 
-def call(*arguments: object, cwd: Path, given: bytes = b"") -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        [*command, *map(str, arguments)], cwd=cwd, input=given, capture_output=True, timeout=120
-    )
-    return subprocess.CompletedProcess(
-        done.args, done.returncode, done.stdout.decode(), done.stderr.decode()
+def call_process(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*program, *arguments], cwd=cwd, capture_output=True, text=True, timeout=120
     )
 
 
@@ -29,7 +31,7 @@ def call(*arguments: object, cwd: Path, given: bytes = b"") -> subprocess.Comple
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which `modelwright demo --fast` has run."""
     folder = tmp_path_factory.mktemp("demo")
-    done = call("demo", "--fast", cwd=folder)
+    done = call_process("demo", "--fast", cwd=folder)
     assert done.returncode == 0, done.stderr
     assert "What it writes now" in done.stdout
     assert "validation loss" in done.stdout
@@ -192,7 +194,7 @@ def test_no_permission_to_write_is_said(tmp_path: Path):
 
 def start(*arguments: str, cwd: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [*command, *arguments], cwd=cwd, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [*program, *arguments], cwd=cwd, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
 
 
@@ -255,4 +257,4 @@ def test_config_shows_origins_and_schema(tmp_path: Path):
 
 
 def test_version_is_said(tmp_path: Path):
-    assert re.fullmatch(r"\d+\.\d+\.\d+\n", call("--version", cwd=tmp_path).stdout)
+    assert re.fullmatch(r"\d+\.\d+\.\d+\n", call_process("--version", cwd=tmp_path).stdout)

@@ -2,26 +2,18 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from command import Done, run
 from modelwright.data.inspection import open_folder
 from modelwright.runtime.manifest import write_manifest
 
-command = [sys.executable, "-m", "modelwright", "data"]
 
-
-def call(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        [*command, *map(str, arguments)], cwd=cwd, capture_output=True, timeout=120
-    )
-    return subprocess.CompletedProcess(
-        done.args, done.returncode, done.stdout.decode(), done.stderr.decode()
-    )
+def call(*arguments: object, cwd: Path) -> Done:
+    return run("data", *arguments, cwd=cwd)
 
 
 @pytest.fixture(scope="module")

@@ -1,13 +1,12 @@
 """`modelwright explain` as a person meets it."""
 
 import json
-import subprocess
-import sys
+
+from command import Done, run
 
 
-def explain(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "modelwright", "explain", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60)
+def explain(*arguments: str) -> Done:
+    return run("explain", *arguments)
 
 
 def test_a_figure_is_explained():

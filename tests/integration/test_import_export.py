@@ -1,8 +1,6 @@
 """`modelwright import` and `export` as a person meets them, and training from what was imported."""
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 import foreign
 import saving
 import small
+from command import Done, run
 from modelwright.config.loading import load_settings
 from modelwright.training.assembly import prepare
 from modelwright.training.config import RunConfig
@@ -23,9 +22,8 @@ from modelwright.training.runs import train
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def call(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "modelwright", *map(str, arguments)]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=120)
+def call(*arguments: object, cwd: Path) -> Done:
+    return run(*arguments, cwd=cwd)
 
 
 @pytest.fixture(scope="module")

@@ -1,18 +1,19 @@
 """`modelwright plan` as a person meets it."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
+
+from command import Done, run
 
 recipes = Path(__file__).parents[2] / "recipes"
 small = ("--set", "model.n_layers=2", "--set", "training.compile=false")
 
 
-def plan(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "modelwright", "plan", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+def plan(*arguments: object, **how: Any) -> Done:
+    return run("plan", *arguments, **how)
 
 
 def test_a_plan_for_several_devices():
@@ -130,8 +131,7 @@ def test_several_processors_and_an_uneven_batch_are_errors():
 
 
 def test_only_a_processor_or_a_gpu_can_be_calibrated():
-    command = [sys.executable, "-m", "modelwright", "calibrate", "--on", "tpu"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = run("calibrate", "--on", "tpu")
     assert done.returncode == 2
     assert "--on is 'tpu'; use 'cpu', 'cuda', or 'auto'" in done.stderr
 
@@ -140,15 +140,12 @@ def test_a_calibrated_device_has_a_point_and_no_range(tmp_path: Path):
     measured = Path(__file__).parents[1] / "unit" / "planning" / "h100_rates.json"
     (tmp_path / "rates").mkdir()
     (tmp_path / "rates" / "h100.json").write_text(measured.read_text())
-    command = [sys.executable, "-m", "modelwright", "plan", str(recipes / "gpt2-small.toml")]
-    command += ["--on", "h100", *small]
-    environment = os.environ | {"MODELWRIGHT_HOME": str(tmp_path)}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
+    arguments = (recipes / "gpt2-small.toml", "--on", "h100", *small)
+    done = plan(*arguments, environment={"MODELWRIGHT_HOME": str(tmp_path)})
     assert done.returncode == 0, done.stderr
     assert "measured: NVIDIA H100 80GB HBM3, torch 2.11.0+cu130" in done.stdout
     assert "a step: " in done.stdout
     (line,) = (line for line in done.stdout.splitlines() if line.startswith("time"))
     assert " to " not in line
-    (without,) = (x for x in plan(recipes / "gpt2-small.toml", "--on", "h100", *small)
-                  .stdout.splitlines() if x.startswith("time"))  # fmt: skip
+    without = next(x for x in plan(*arguments).stdout.splitlines() if x.startswith("time"))
     assert " to " in without

@@ -3,8 +3,6 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ import pytest
 import torch
 
 import small
+from command import Done, run
 from modelwright.cli.train import train
 from modelwright.config.loading import load_settings, to_toml
 from modelwright.planning import foresight
@@ -216,9 +215,8 @@ def test_an_explanation_that_fails_leaves_the_first_error(
     assert "note: no explanation: nothing is known" in capsys.readouterr().err
 
 
-def plan_of(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "modelwright", "plan", "--verify", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+def plan_of(*arguments: object) -> Done:
+    return run("plan", "--verify", *arguments)
 
 
 def test_a_few_steps_are_compared_with_their_plan(recipe: Path):

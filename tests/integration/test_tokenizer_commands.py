@@ -2,28 +2,20 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 import small
+from command import Done, run
 from modelwright.data.shards import open_shard
 from modelwright.tokenizer.splitting import pattern_named
 from modelwright.tokenizer.tokenizer import Tokenizer
 from modelwright.tokenizer.training import train_tokenizer
 
-command = [sys.executable, "-m", "modelwright", "tokenizer"]
 
-
-def call(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        [*command, *map(str, arguments)], cwd=cwd, capture_output=True, timeout=120
-    )
-    return subprocess.CompletedProcess(
-        done.args, done.returncode, done.stdout.decode(), done.stderr.decode()
-    )
+def call(*arguments: object, cwd: Path) -> Done:
+    return run("tokenizer", *arguments, cwd=cwd)
 
 
 @pytest.fixture(scope="module")

@@ -454,7 +454,7 @@ def test_a_loss_scale_that_is_far_too_high_falls_while_the_run_goes_on(
     finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     changes = ["training.n_steps=20", "schedule.kind=constant", "schedule.warmup=0"]
-    kept = ["checkpoints.every_steps=20", "evaluation.n_tokens=0"]
+    kept = ["checkpoints.every_steps=20", "evaluation.n_tokens=0", "evaluation.every_steps=20"]
     with monkeypatch.context() as patch:
         patch.setattr(assembly, "make_loss_scale", lambda _: LossScale(2.0**24))
         config = config_in(finished, *changes, *kept, "training.precision=fp16")

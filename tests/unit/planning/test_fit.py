@@ -1,4 +1,5 @@
 import dataclasses
+from functools import cache
 
 import pytest
 
@@ -31,10 +32,10 @@ def config(*overrides: str) -> RunConfig:
 
 
 def peak(run: RunConfig, site: Site, micro_batch: int) -> int:
-    there = dataclasses.replace(site, micro_batch=micro_batch)
-    return trace_step(run, planned_shape(run)[0], there).trace.peak_bytes
+    return step_of(run, site, micro_batch).trace.peak_bytes
 
 
+@cache
 def step_of(run: RunConfig, site: Site, micro_batch: int) -> StepTrace:
     there = dataclasses.replace(site, micro_batch=micro_batch)
     return trace_step(run, planned_shape(run)[0], there)
