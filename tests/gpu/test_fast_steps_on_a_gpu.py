@@ -3,6 +3,7 @@
 `SHAPE_CHECKS=off python -m pytest tests/gpu`, as torch.compile wants it.
 """
 
+import json
 import os
 import signal
 from pathlib import Path
@@ -207,3 +208,20 @@ def test_a_recording_has_its_scratch_memory_to_itself():
     torch.cuda.empty_cache()
     assert torch.cuda.memory_allocated() == before
     assert second().equal(expected)
+
+
+def test_scores_on_tasks_leave_recorded_steps_as_they_are(tmp_path: Path):
+    rows = [
+        {"query": f"Thing {i} fell, because", "choices": ["it was hit.", "it flew."], "gold": i % 2}
+        for i in range(12)
+    ]
+    (tmp_path / "copa.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    changes = [*longer, "model.context=32", "training.deterministic=true"]
+    changes.append("training.cuda_graph=true")
+    scored = ['tasks.names=["copa"]', "tasks.every_steps=4", f"tasks.data={tmp_path}"]
+    train(small.run_config(tmp_path, *changes), tmp_path / "plain")
+    train(small.run_config(tmp_path, *changes, *scored), tmp_path / "scored")
+    assert losses(tmp_path / "scored") == losses(tmp_path / "plain")
+    assert weights(tmp_path / "scored") == weights(tmp_path / "plain")
+    assert any("tasks" in record for record in read_metrics(tmp_path / "scored"))
+    torch.use_deterministic_algorithms(False)
