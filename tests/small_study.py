@@ -27,6 +27,7 @@ def write(place: Path, text: str = "", *, set_also: str = "", top: str = "seeds 
         set_also: more of those.
         top: what comes before them.
     """
+    place.mkdir(exist_ok=True)
     path = place / "small.toml"
     data = f'"data.folder" = "{place / "data"}"'
     path.write_text(f"{top}\n\n[set]\n{data}\n{settings}{set_also}\n\n{text}\n")

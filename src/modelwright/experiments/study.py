@@ -15,8 +15,8 @@ import torch
 from modelwright.experiments.study_agenda import Agenda, Key
 from modelwright.experiments.study_file import Study, bisected
 from modelwright.experiments.study_plan import StudyPlan, plan_study
-from modelwright.experiments.study_record import StudyRecord
-from modelwright.experiments.study_worker import RunTask, carry_out
+from modelwright.experiments.study_record import StudyRecord, Variant
+from modelwright.experiments.study_worker import RunReport, RunTask, carry_out
 from modelwright.runtime.crew import (
     Crew,
     LocalCrew,
@@ -89,10 +89,10 @@ def plan_missing(study: Study, folder: Path, places: Places) -> StudyPlan:
     Raises:
         ValueError: if a run there was made with other settings.
     """
-    agenda = Agenda(study, folder)
+    agenda = Agenda(study, folder, begins_trials=False)
     wanted = agenda.variants()
     runs = [(v.name, agenda.n_missing(v), agenda.config(v, study.seeds[0]), False) for v in wanted]
-    n_done = sum(len(study.seeds) - n_missing for _, n_missing, _, _ in runs)
+    n_done = sum(agenda.n_over(variant) for variant in wanted)
     bisection = study.config.bisection
     if agenda.edge is not None and agenda.edge.wanted:
         # The next values are among the wanted; of those after them only the number is known.
@@ -102,6 +102,9 @@ def plan_missing(study: Study, folder: Path, places: Places) -> StudyPlan:
         middle = study.run_config(bisected(study.config, bisection.trains), study.seeds[0])
         if n_more > 0:
             runs.append(("bisection", n_more * len(study.seeds), middle, True))
+    if n_trials := agenda.n_trials_left():
+        base = agenda.config(Variant(name="search", changes={}), study.seeds[0])
+        runs.append(("search", n_trials * len(study.seeds), base, True))
     return plan_study(
         runs, n_done=n_done, n_workers=len(places.environments), n_places=places.n_devices
     )
@@ -129,7 +132,7 @@ def run_study(
     folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as held:
         held.enter_context(lock_folder(folder))
-        agenda = Agenda(study, folder)
+        agenda = Agenda(study, folder, n_at_once=len(places.environments))
         agenda.variants()  # says early what is wrong with the folder
         local = LocalCrew(carry_out, places.environments, preload=worker_module)
         crew = held.enter_context(local)
@@ -149,8 +152,11 @@ def _go_on(
     under_way: dict[Key, int] = {}  # to the steps that are done
     asked = False
 
-    def on_report(task: RunTask, step: int) -> None:
-        under_way[task.variant, task.seed] = step
+    def on_report(task: RunTask, report: RunReport) -> None:
+        key = task.variant, task.seed
+        under_way[key] = report.step
+        if agenda.is_to_be_pruned(key, report):
+            crew.ask_to_stop(task)
 
     over: list[Key] = []
     while True:

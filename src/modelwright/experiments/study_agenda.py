@@ -8,10 +8,12 @@ from modelwright.config.differences import differences
 from modelwright.config.loading import load_settings
 from modelwright.experiments.bisection import Edge, find_edge, trains
 from modelwright.experiments.divergence import token_loss
+from modelwright.experiments.search import Search
+from modelwright.experiments.search import file_name as storage_file
 from modelwright.experiments.study_file import Study, bisected
 from modelwright.experiments.study_files import write_record
 from modelwright.experiments.study_record import StudyRecord, StudyRun, Variant
-from modelwright.experiments.study_worker import RunTask, read_result, shape_of
+from modelwright.experiments.study_worker import RunReport, RunTask, read_result, shape_of
 from modelwright.planning.foresight import settle_here
 from modelwright.runtime.crew import Ended, WorkerDied
 from modelwright.runtime.progress import Listener, Progress, nobody
@@ -25,6 +27,7 @@ most_attempts = 2  # of a run whose worker died
 Key = tuple[str, int]  # variant and seed
 is_over = ("finished", "diverged")
 told_outcomes = ("diverged", "failed", "stopped")
+no_change = Variant(name="base", changes={})
 
 
 @dataclass
@@ -32,12 +35,16 @@ class Agenda:
     """What is wanted of a study, what became of it so far, and its record.
 
     Attributes:
+        n_at_once: how many runs can be under way, and so how many trials are begun.
+        begins_trials: whether a search goes on; else only what it has tried is looked at.
         runs: that are known, by variant and seed.
         edge: how far a bisection is.
     """
 
     study: Study
     folder: Path
+    n_at_once: int = 1
+    begins_trials: bool = True
     runs: dict[Key, StudyRun] = field(default_factory=dict)
     edge: Edge | None = None
     _configs: dict[str, RunConfig] = field(default_factory=dict)
@@ -45,6 +52,10 @@ class Agenda:
     _token_losses: dict[str, float] = field(default_factory=dict)
     _n_deaths: dict[Key, int] = field(default_factory=dict)
     _failed: set[Key] = field(default_factory=set)
+    _pruned: set[Key] = field(default_factory=set)
+    _trials: set[str] = field(default_factory=set)
+    _closed: set[str] = field(default_factory=set)  # trials that are told to the search
+    _search: Search | None = None
 
     def variants(self) -> list[Variant]:
         """The variants that are wanted by what is known now, in the order of the record."""
@@ -52,6 +63,8 @@ class Agenda:
             self._take_up(variant)
         if self.study.config.bisection.setting is not None:
             self._bisect()
+        if self.study.config.search.n_trials:
+            self._try_settings()
         return list(self._known.values())
 
     def missing(self) -> list[Key]:
@@ -59,8 +72,8 @@ class Agenda:
         self.variants()
         shapes: list[RunConfig] = []
         order: dict[Key, tuple[int, int]] = {}
-        for (name, seed), run in self.runs.items():
-            if run.outcome in is_over or (name, seed) in self._failed:
+        for name, seed in self.runs:
+            if self._is_settled((name, seed)) or self._waits_for_first((name, seed)):
                 continue
             shape = shape_of(self._configs[name])
             if shape not in shapes:
@@ -70,8 +83,18 @@ class Agenda:
 
     def n_missing(self, variant: Variant) -> int:
         """How many runs of a variant are still to be done."""
+        return sum(not self._is_settled((variant.name, seed)) for seed in self.study.seeds)
+
+    def n_over(self, variant: Variant) -> int:
+        """How many runs of a variant are finished, or have diverged."""
         outcomes = [self.runs[variant.name, seed].outcome for seed in self.study.seeds]
-        return sum(outcome not in is_over for outcome in outcomes)
+        return sum(outcome in is_over for outcome in outcomes)
+
+    def n_trials_left(self) -> int:
+        """How many trials of a search are still to be begun."""
+        if self._search is None:
+            return self.study.config.search.n_trials
+        return self._search.n_left
 
     def config(self, variant: Variant, seed: int) -> RunConfig:
         """The finished config of a run, with what it left to the plan."""
@@ -97,7 +120,9 @@ class Agenda:
 
     def note(self, key: Key, ended: Ended, *, is_stopping: bool) -> None:
         """Put on record what became of a run that a worker had."""
-        if ended.error is None:
+        if key in self._pruned and (ended.error is None and ended.result.outcome == "stopped"):
+            self._set(key, "stopped", "pruned by the search", ended.result.final)
+        elif ended.error is None:
             result = ended.result
             self._set(key, result.outcome, result.reason, result.final)
         elif not isinstance(ended.error, WorkerDied):
@@ -132,7 +157,7 @@ class Agenda:
             under_way: the steps of runs that workers have.
         """
         n_steps = {key: self._configs[key[0]].training.n_steps for key in self.runs}
-        over = [key for key, run in self.runs.items() if run.outcome in (*is_over, "failed")]
+        over = [key for key in self.runs if self._is_settled(key)]
         outcomes = [run.outcome for key, run in self.runs.items() if key not in under_way]
         counts = {outcome: outcomes.count(outcome) for outcome in told_outcomes}
         notes = [f"{len(over)} of {len(self.runs)} runs"]
@@ -170,7 +195,83 @@ class Agenda:
                 and None not in (self.edge.trains, self.edge.diverges),
                 "note": self.edge.note,
             }
+        if self._search is not None:
+            besides["search"] = {"n_left": self._search.n_left, "best": self._search.best()}
         write_record(self.folder, self.record(), besides)
+
+    def is_to_be_pruned(self, key: Key, report: RunReport) -> bool:
+        """Whether a run is to be stopped for what it reports; its trial's first seed decides."""
+        name, seed = key
+        loss = report.validation_loss
+        if self._search is None or name not in self._trials or loss is None:
+            return False
+        if seed != self.study.seeds[0] or key in self._pruned or name in self._closed:
+            return False
+        if self._search.report(name, report.step, loss):
+            self._pruned.add(key)
+            return True
+        return False
+
+    def _is_settled(self, key: Key) -> bool:
+        """Whether nothing more is to be done about a run."""
+        is_failed = key in self._failed or key in self._pruned
+        return self.runs[key].outcome in is_over or is_failed or key[0] in self._closed
+
+    def _waits_for_first(self, key: Key) -> bool:
+        """Whether a run of a trial is wanted only if the trial's first one finishes."""
+        name, seed = key
+        first = self.study.seeds[0]
+        is_later = name in self._trials and seed != first
+        return is_later and self.runs[name, first].outcome != "finished"
+
+    def _try_settings(self) -> None:
+        """Tell the search what its trials came to, and begin new ones for workers that are free."""
+        if self._search is None:
+            settings = self.study.config.search
+            is_there = settings.storage is not None or (self.folder / storage_file).exists()
+            if not self.begins_trials and not is_there:
+                return
+            self._search = Search(settings, self.study.name, self.folder)
+        for tried in self._search.tried():
+            self._take_up_trial(tried.variant)
+            if not tried.is_open:
+                self._closed.add(tried.variant.name)
+        if not self.begins_trials:
+            return
+        for name in sorted(self._trials - self._closed, key=list(self._known).index):
+            self._close_if_settled(name)
+        while self._search.n_left and len(self._trials - self._closed) < self.n_at_once:
+            variant = self._search.ask()
+            self._take_up_trial(variant)
+            self._close_if_settled(variant.name)
+
+    def _take_up_trial(self, variant: Variant) -> None:
+        """Make a trial known; one whose settings do not go together has failed."""
+        self._trials.add(variant.name)
+        try:
+            self._take_up(variant)
+        except ValueError as error:
+            self._configs[variant.name] = self.study.run_config(no_change, self.study.seeds[0])
+            for seed in self.study.seeds:
+                key = variant.name, seed
+                self._set(key, "failed", str(error), {})
+                self._failed.add(key)
+
+    def _close_if_settled(self, name: str) -> None:
+        assert self._search is not None
+        keys = [(name, seed) for seed in self.study.seeds]
+        first, *others = keys
+        is_lost = self._is_settled(first) and self.runs[first].outcome != "finished"
+        if not is_lost and not all(self._is_settled(key) for key in keys):
+            return
+        tried = keys[:1] if is_lost else keys
+        for key in others if is_lost else []:
+            why = f"not tried, since seed {first[1]} was {self.runs[first].outcome}"
+            self._set(key, "missing", why, {})
+        runs = [self.runs[key] for key in tried]
+        losses = [run.final["validation_loss"] for run in runs if run.outcome == "finished"]
+        self._search.tell(name, [run.outcome for run in runs], losses)
+        self._closed.add(name)
 
     def _bisect(self) -> None:
         while True:
@@ -198,12 +299,14 @@ class Agenda:
         if variant.name in self._known:
             return
         self._known[variant.name] = variant
-        self._configs[variant.name] = self.config(variant, self.study.seeds[0])
         for seed in self.study.seeds:
             run_folder = self.folder / runs_folder / f"{variant.name}-seed{seed}"
-            key = variant.name, seed
             run = StudyRun(variant=variant.name, seed=seed, folder=run_folder, outcome="missing")
-            self.runs[key] = run
+            self.runs[variant.name, seed] = run
+        self._configs[variant.name] = self.config(variant, self.study.seeds[0])
+        for seed in self.study.seeds:
+            key = variant.name, seed
+            run_folder = self.runs[key].folder
             if (run_folder / config_file).exists():
                 require_same_settings(run_folder, self.config(variant, seed))
                 result = read_result(run_folder)

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from typing import Any
+from typing import Any, Literal
 
 from modelwright.config.schema import settings
 
@@ -65,6 +65,36 @@ class BisectionConfig:
         """The most values that are tried between two."""
         distance = abs(math.log(high / low)) / math.log(self.ratio)
         return max(0, math.ceil(math.log2(distance) - 1e-9)) if distance > 0 else 0
+
+
+@settings
+class SearchConfig:
+    """Settings to be chosen by optuna, which tries where the loss was low; the extra `search`."""
+
+    n_trials: int = 0
+    """How many combinations are tried; 0 searches for nothing."""
+    settings: Changes = dataclasses.field(default_factory=dict)
+    """The settings, each with {from = 1e-4, to = 1e-1, log = true}, whole numbers if both ends are,
+    or {choices = [...]}."""
+    sampler: Literal["tpe", "random"] = "tpe"
+    """How the next combination is found: near what did well, or by chance."""
+    seed: int = 1
+    """Of the sampler's chance."""
+    pruner: Literal["none", "median"] = "none"
+    """Whether a trial is stopped whose validation loss is above the median of the others after as
+    many steps. Its first seed decides; the others follow only when that is finished."""
+    storage: str | None = None
+    """Where optuna keeps the trials, as a URL of SQLAlchemy, so that several machines can share a
+    search, each with a folder of its own; left out, an SQLite file in the study's folder."""
+
+    def __post_init__(self) -> None:
+        if self.n_trials < 0:
+            raise ValueError(f"search.n_trials is {self.n_trials}; the least is 0, for no search")
+        if self.n_trials and not self.settings:
+            raise ValueError(
+                f"search.n_trials is {self.n_trials}, but search.settings is empty; name a setting "
+                'there, such as "schedule.peak_lr" = {from = 1e-4, to = 1e-1, log = true}'
+            )
 
 
 @settings
@@ -133,6 +163,7 @@ class StudyConfig:
     """Whether variants whose training.batch_tokens differ take as many steps as give each the
     tokens of the base, and measure the loss as often; else all take equally many steps."""
     bisection: BisectionConfig = BisectionConfig()
+    search: SearchConfig = SearchConfig()
     budget: BudgetConfig = BudgetConfig()
     divergence: DivergenceConfig = DivergenceConfig()
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from modelwright.config.loading import Change, Loaded, SettingPath, key_lines, load_settings
 from modelwright.config.schema import field_kind
+from modelwright.experiments.search import first_values
 from modelwright.experiments.study_config import StudyConfig, allowed_in_names
 from modelwright.experiments.study_record import Variant
 from modelwright.training.config import RunConfig
@@ -138,6 +139,10 @@ def load_study(path: Path, overrides: Sequence[str] = ()) -> Study:
         study.run_config(variant, study.seeds[0])
     if config.bisection.setting is not None:
         study.run_config(bisected(config, config.bisection.trains), study.seeds[0])
+    if config.search.n_trials:
+        with _told_of(path):
+            first = first_values(config.search.settings)
+        study.run_config(Variant(name="search", changes=first), study.seeds[0])
     return study
 
 
@@ -252,6 +257,7 @@ def _require_free(study: Study) -> None:
     varied = {_path(name): variant.name for variant in study.variants for name in variant.changes}
     if study.config.bisection.setting is not None:
         varied[_path(study.config.bisection.setting)] = "the bisection"
+    varied |= {_path(name): "the search" for name in study.config.search.settings}
     for path in sorted(study._overridden):
         if path in varied:
             name = ".".join(path)

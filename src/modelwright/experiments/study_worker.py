@@ -9,6 +9,7 @@ import gc
 import json
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,6 @@ from modelwright.experiments.study_config import DivergenceConfig
 from modelwright.experiments.study_record import Outcome
 from modelwright.runtime.files import lock_folder, write_atomically
 from modelwright.runtime.manifest import file_name as manifest_file
-from modelwright.runtime.workers import Report
 from modelwright.training.config import RunConfig
 from modelwright.training.loop import Interrupted
 from modelwright.training.metrics import config_file, metrics_file, read_metrics
@@ -62,11 +62,22 @@ class RunResult:
     final: dict[str, float]
 
 
+@dataclass(frozen=True, kw_only=True)
+class RunReport:
+    """How far a run is, and its validation loss if it was measured just then."""
+
+    step: int
+    validation_loss: float | None = None
+
+
+Report = Callable[[RunReport], None]
+
+
 def carry_out(_: None, task: RunTask, report: Report) -> RunResult:
     """Train a run to its end, or until it diverges or is asked to stop; never raise for a run.
 
     Args:
-        report: is given the number of steps that are done.
+        report: is told now and then.
     """
     _forget_other_shapes(task.config)
     gc.freeze()  # what is there by now stays, and looking through it takes longer than a short run
@@ -122,9 +133,10 @@ def _train(task: RunTask, report: Report) -> tuple[Outcome, str | None]:
         watch.add(metrics)
         if settings.prune and watch.is_due and (verdict := watch.verdict()):
             raise Diverged(verdict)
-        if time.monotonic() - last_report >= seconds_between_reports:
+        loss = metrics.get("validation_loss")
+        if loss is not None or time.monotonic() - last_report >= seconds_between_reports:
             last_report = time.monotonic()
-            report(metrics["step"])
+            report(RunReport(step=metrics["step"], validation_loss=loss))
 
     data = _data_of(task.config)
     if (task.folder / config_file).exists():

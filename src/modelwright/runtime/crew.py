@@ -13,9 +13,11 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any, Protocol
 
-from modelwright.runtime.workers import Work, how_it_ended, start_worker
+from modelwright.runtime.workers import how_it_ended, start_worker
 
-OnReport = Callable[[Any, int], None]
+# work(None, task, report), where `report` takes whatever the two agree on.
+CrewWork = Callable[[None, Any, Callable[[Any], None]], Any]
+OnReport = Callable[[Any, Any], None]
 
 
 class WorkerDied(Exception):
@@ -51,8 +53,8 @@ class Crew(Protocol):
         """The tasks that are over, at the latest after so long; often none."""
         ...
 
-    def ask_to_stop(self) -> None:
-        """Ask all tasks under way to end soon; they come to an end like any other."""
+    def ask_to_stop(self, task: Any = None) -> None:
+        """Ask a task to end soon, or all that are under way; they come to an end like any other."""
         ...
 
 
@@ -88,7 +90,9 @@ class LocalCrew:
     On Ctrl-C they go on until they are asked to stop: a terminal's signal goes past them.
     """
 
-    def __init__(self, work: Work, places: Sequence[Mapping[str, str]], *, preload: str) -> None:
+    def __init__(
+        self, work: CrewWork, places: Sequence[Mapping[str, str]], *, preload: str
+    ) -> None:
         """Args:
         work: a function of a module; is called with None, a task, and where to report to.
         places: the environment that each worker has otherwise than this process.
@@ -149,9 +153,10 @@ class LocalCrew:
             )
         return ended
 
-    def ask_to_stop(self) -> None:
+    def ask_to_stop(self, task: Any = None) -> None:
         for worker in self._busy.values():
-            worker.process.terminate()
+            if task is None or worker.task == task:
+                worker.process.terminate()
 
     def _start(self, place: Mapping[str, str]) -> "_Worker":
         connection, process = start_worker(self._preload, place, own_session=True)

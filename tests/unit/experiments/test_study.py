@@ -1,8 +1,6 @@
 """Which runs a study gives out and what it makes of their ends, with workers that only pretend."""
 
-import dataclasses
 import signal
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,60 +12,10 @@ from modelwright.experiments.study_agenda import Agenda
 from modelwright.experiments.study_file import load_study
 from modelwright.experiments.study_files import read_record
 from modelwright.experiments.study_worker import RunResult, RunTask, shape_of
-from modelwright.runtime.crew import Ended, WorkerDied
+from modelwright.runtime.crew import WorkerDied
 from modelwright.runtime.interrupts import StopRequest
 from modelwright.runtime.progress import Progress, nobody
-
-Outcome = Callable[[RunTask], RunResult | Exception]
-
-
-@dataclasses.dataclass
-class PretendedCrew:
-    """Workers whose runs come to what a function says, the last given one first."""
-
-    outcome: Outcome
-    n_workers: int = 1
-    given: list[RunTask] = dataclasses.field(default_factory=list)
-    under_way: list[RunTask] = dataclasses.field(default_factory=list)
-    reported: list[RunTask] = dataclasses.field(default_factory=list)
-    is_asked: bool = False
-
-    def __enter__(self) -> "PretendedCrew":
-        return self
-
-    def __exit__(self, *_: object) -> None: ...
-
-    @property
-    def n_free(self) -> int:
-        return self.n_workers - len(self.under_way)
-
-    def give(self, task: RunTask) -> None:
-        assert self.n_free
-        self.given.append(task)
-        self.under_way.append(task)
-
-    def wait(self, seconds: float, on_report: Any) -> list[Ended]:
-        task = self.under_way[-1]
-        if task not in self.reported:
-            self.reported.append(task)
-            on_report(task, 30)
-            return []
-        self.under_way.remove(task)
-        outcome = self.outcome(task)
-        if isinstance(outcome, Exception):
-            return [Ended(task, error=outcome)]
-        return [Ended(task, result=outcome)]
-
-    def ask_to_stop(self) -> None:
-        self.is_asked = True
-
-
-def result(outcome: Any, **final: float) -> RunResult:
-    return RunResult(outcome=outcome, reason=None, final=final)
-
-
-def finished(task: RunTask) -> RunResult:
-    return result("finished", validation_loss=1.0, step=60, seconds=1.0)
+from pretended_crew import PretendedCrew, finished, names, result
 
 
 def agenda_of(path: Path, **token_losses: float) -> Agenda:
@@ -75,10 +23,6 @@ def agenda_of(path: Path, **token_losses: float) -> Agenda:
     agenda.folder.mkdir(exist_ok=True)
     agenda._token_losses[str(path.parent / "data")] = 5.0  # as if it were built
     return agenda
-
-
-def names(crew: PretendedCrew) -> list[str]:
-    return [f"{task.variant}/{task.seed}" for task in crew.given]
 
 
 def test_runs_of_one_shape_come_together_and_in_turns_of_a_seed(tmp_path: Path):
@@ -157,7 +101,7 @@ def test_a_study_that_is_asked_to_stop_gives_out_no_more(tmp_path: Path):
     agenda = agenda_of(small_study.write(tmp_path, top="seeds = 4"))
     crew = PretendedCrew(outcome, n_workers=2)
     _go_on(agenda, crew, stop, nobody, lambda _: None)
-    assert names(crew) == ["base/1", "base/2"] and crew.is_asked
+    assert names(crew) == ["base/1", "base/2"] and crew.asked_of == [None]
     outcomes = [run.outcome for run in read_record(agenda.folder).runs]
     assert outcomes == ["finished", "stopped", "missing", "missing"]
 
