@@ -14,7 +14,12 @@ import pytest
 import torch
 
 import small_study
-from modelwright.experiments.study import choose_places, plan_missing, run_study
+from modelwright.experiments.study import (
+    choose_cluster_places,
+    choose_places,
+    plan_missing,
+    run_study,
+)
 from modelwright.experiments.study_file import load_study
 from modelwright.experiments.study_files import read_record
 from modelwright.experiments.study_record import StudyRecord
@@ -170,3 +175,31 @@ def test_the_record_is_plain_json_with_folders_from_where_it_is(study: StudyReco
     content = json.loads((folder / "study.json").read_text())
     assert content["runs"][0]["folder"] == "runs/norm-seed1"
     assert content["variants"][1]["changes"] == {"model.norm": "none", "model.mlp": "silu"}
+
+
+@pytest.mark.cluster
+def test_a_ray_cluster_comes_to_the_same_bits_and_replaces_a_worker(
+    study: StudyRecord, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    file = small_study.write(tmp_path, variants, set_also=saving, top="seeds = 2")
+    loaded = load_study(file)
+    places = choose_cluster_places(loaded)
+    assert (places.n_devices, places.n_workers, places.gpus) == (1, 1, 0)
+    told: list[str] = []
+
+    def note(text: str) -> None:
+        told.append(text)
+        if len(told) == 1:  # while the second run is under way
+            lock = tmp_path / "studies" / "runs" / "norm-seed2" / ".lock"
+            until = time.monotonic() + 60
+            while not (lock.is_file() and lock.read_text()) and time.monotonic() < until:
+                time.sleep(0.002)
+            os.kill(int(lock.read_text()), signal.SIGKILL)
+
+    record = run_study(loaded, tmp_path / "studies", places, on_note=note)
+    assert {run.outcome for run in record.runs} == {"finished"}
+    assert "norm, seed 2: missing: the worker on the cluster ended" in told[1]
+    for run in record.runs:
+        here, there = run.folder, folder_of(study, run.variant, run.seed)
+        assert curve(here) == curve(there)

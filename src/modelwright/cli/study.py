@@ -35,20 +35,37 @@ def study(
     devices: str | None = typer.Option(
         None, "--devices", metavar="0,1", help="Which GPUs; left out, all there are."
     ),
+    engine: str = typer.Option(
+        "processes", help="Who trains: processes on this machine, or a ray cluster."
+    ),
 ) -> None:
     """Train the variants of a study with several seeds each, and keep the record.
 
     Shows first what it will take, and asks before a long one. What is done stays: the same command
     goes on with what is missing, after Ctrl-C and after a crash.
     """
-    from modelwright.experiments.study import StudyStopped, choose_places, plan_missing, run_study
+    from modelwright.experiments.study import (
+        StudyStopped,
+        choose_cluster_places,
+        choose_places,
+        plan_missing,
+        run_study,
+    )
     from modelwright.experiments.study_file import load_study
     from modelwright.experiments.study_plan import render_study_plan
 
     loaded = load_study(file, overrides)
     folder = out or Path("studies") / loaded.name
+    if engine not in ("processes", "ray"):
+        raise ValueError(f"--engine is {engine!r}; choose 'processes' or 'ray'")
+    if engine == "ray" and devices is not None:
+        raise ValueError("--devices is for this machine; a Ray cluster knows its own GPUs")
     names = None if devices is None else [name.strip() for name in devices.split(",")]
-    places = choose_places(loaded, devices=names, at_once=at_once)
+    places = (
+        choose_cluster_places(loaded, at_once=at_once)
+        if engine == "ray"
+        else choose_places(loaded, devices=names, at_once=at_once)
+    )
     plan = plan_missing(loaded, folder, places)
     print(f"{loaded.name} → {folder}\n{loaded.config.question}\n".replace("\n\n", "\n"))
     print(render_study_plan(plan))

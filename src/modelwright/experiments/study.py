@@ -17,6 +17,7 @@ from modelwright.experiments.study_file import Study, bisected
 from modelwright.experiments.study_plan import StudyPlan, plan_study
 from modelwright.experiments.study_record import StudyRecord, Variant
 from modelwright.experiments.study_worker import RunReport, RunTask, carry_out
+from modelwright.runtime.cluster import ClusterPlaces, RayCrew, cluster_places
 from modelwright.runtime.crew import (
     Crew,
     LocalCrew,
@@ -49,6 +50,11 @@ class Places:
 
     environments: tuple[dict[str, str], ...]
     n_devices: int
+
+    @property
+    def n_workers(self) -> int:
+        """How many runs are under way at the same time."""
+        return len(self.environments)
 
 
 def choose_places(
@@ -83,7 +89,26 @@ def choose_places(
     return Places(tuple(gpu_place(name) for _ in range(each) for name in chosen), len(chosen))
 
 
-def plan_missing(study: Study, folder: Path, places: Places) -> StudyPlan:
+def choose_cluster_places(study: Study, *, at_once: int | None = None) -> ClusterPlaces:
+    """The workers on the Ray cluster that RAY_ADDRESS names, or on one that is started here.
+
+    Raises:
+        ValueError: if there is none, or the study wants of it what it cannot do.
+    """
+    if at_once is not None and at_once < 1:
+        raise ValueError(f"--at-once is {at_once}; the least is 1")
+    if study.config.search.pruner != "none":
+        raise ValueError(
+            f"search.pruner is {study.config.search.pruner!r}, but runs on a Ray cluster tell "
+            "nothing on the way; use 'none', or --engine processes on each machine with one "
+            "search.storage"
+        )
+    wanted = study.run_config(study.variants[0], study.seeds[0]).training.device
+    on_gpus = None if wanted == "auto" else wanted == "cuda"
+    return cluster_places(on_gpus=on_gpus, at_once=at_once or 1)
+
+
+def plan_missing(study: Study, folder: Path, places: Places | ClusterPlaces) -> StudyPlan:
     """What the runs that are missing in a study's folder will take.
 
     Raises:
@@ -105,15 +130,13 @@ def plan_missing(study: Study, folder: Path, places: Places) -> StudyPlan:
     if n_trials := agenda.n_trials_left():
         base = agenda.config(Variant(name="search", changes={}), study.seeds[0])
         runs.append(("search", n_trials * len(study.seeds), base, True))
-    return plan_study(
-        runs, n_done=n_done, n_workers=len(places.environments), n_places=places.n_devices
-    )
+    return plan_study(runs, n_done=n_done, n_workers=places.n_workers, n_places=places.n_devices)
 
 
 def run_study(
     study: Study,
     folder: Path,
-    places: Places,
+    places: Places | ClusterPlaces,
     *,
     on_progress: Listener = nobody,
     on_note: Tell = tell_nobody,
@@ -132,10 +155,9 @@ def run_study(
     folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as held:
         held.enter_context(lock_folder(folder))
-        agenda = Agenda(study, folder, n_at_once=len(places.environments))
+        agenda = Agenda(study, folder, n_at_once=places.n_workers)
         agenda.variants()  # says early what is wrong with the folder
-        local = LocalCrew(carry_out, places.environments, preload=worker_module)
-        crew = held.enter_context(local)
+        crew = held.enter_context(_crew_at(places))
         agenda.prepare_data(on_progress)
         stop = held.enter_context(stop_on_signals())
         _go_on(agenda, crew, stop, on_progress, on_note)
@@ -143,6 +165,12 @@ def run_study(
         if stop.requested and any(run.outcome in ("stopped", "missing") for run in record.runs):
             raise StudyStopped(record, stop.signal_number or 0)
         return record
+
+
+def _crew_at(places: Places | ClusterPlaces) -> Crew:
+    if isinstance(places, ClusterPlaces):
+        return RayCrew(carry_out, places)
+    return LocalCrew(carry_out, places.environments, preload=worker_module)
 
 
 def _go_on(

@@ -29,7 +29,7 @@ Work = Callable[[Any, Any, Report], Any]
 Results = Generator[Any, None, None]
 
 
-def ignore(_: int) -> None:
+def ignore(_: Any) -> None:
     """Take a report and do nothing."""
 
 

@@ -7,7 +7,12 @@ from typing import Any
 import pytest
 
 import small_study
-from modelwright.experiments.study import _go_on, choose_places, plan_missing
+from modelwright.experiments.study import (
+    _go_on,
+    choose_cluster_places,
+    choose_places,
+    plan_missing,
+)
 from modelwright.experiments.study_agenda import Agenda
 from modelwright.experiments.study_file import load_study
 from modelwright.experiments.study_files import read_record
@@ -144,3 +149,12 @@ def test_places_that_are_not_there_are_refused(tmp_path: Path):
         choose_places(study, devices=["0", "1"])
     with pytest.raises(ValueError, match="--at-once is 0; the least is 1"):
         choose_places(study, at_once=0)
+    with pytest.raises(ValueError, match="--at-once is 0; the least is 1"):
+        choose_cluster_places(study, at_once=0)
+
+
+def test_a_cluster_cannot_prune(tmp_path: Path):
+    search = '[search]\nn_trials = 2\npruner = "median"\n[search.settings]\n'
+    path = small_study.write(tmp_path, search + '"model.n_layers" = { from = 1, to = 2 }')
+    with pytest.raises(ValueError, match="search.pruner is 'median', but runs on a Ray cluster"):
+        choose_cluster_places(load_study(path))
