@@ -1,5 +1,6 @@
 """`modelwright generate` with every option, on a checkpoint that takes milliseconds."""
 
+import json
 import re
 from pathlib import Path
 
@@ -132,3 +133,39 @@ def test_options_that_do_not_go_together_are_refused(
     run: Path, arguments: list[object], message: str
 ):
     assert message in refused(run, *arguments)
+
+
+def test_texts_at_several_temperatures_are_measured(run: Path):
+    shown = text_of(run, "-p", "Once", "--max-tokens", 30, "-n", 16, "--measure", "0,1.5")
+    head, cold, wild, note = shown.splitlines()[:4]
+    assert head.split() == [
+        *["temperature", "tokens", "distinct-1", "distinct-2", "distinct-3"],
+        *["self-bleu", "repetition"],
+    ]
+    assert cold.split()[0] == "0" and wild.split()[0] == "1.5"
+    assert note.startswith("16 texts each, in 2 groups")
+    assert "\nat 0: " in shown and "\nat 1.5: " in shown
+
+
+def test_colder_texts_are_more_alike(run: Path):
+    options = ["-p", "Once", "--max-tokens", 30, "-n", 8, "--json"]
+    rows = json.loads(text_of(run, *options, "--measure", "0,1.5"))
+    cold, wild = (row["measures"] for row in rows)
+    assert cold["self_bleu"]["mean"] == pytest.approx(1)  # the same text each time
+    assert wild["self_bleu"]["mean"] < 0.9
+    assert wild["distinct_2"]["mean"] > cold["distinct_2"]["mean"]
+    assert len(set(rows[0]["texts"])) == 1 and len(set(rows[1]["texts"])) == 8
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--measure", "0.5,x", "-n", 8], "--measure is '0.5,x', but it is a list of temperatures"),
+        (["--measure", "0.5"], "--samples is 1, but --measure compares texts"),
+        (["--measure", "0.5", "-n", 8, "--logprobs", 1], "--measure goes without --beams"),
+        (["--json"], "--json is for --measure"),
+        (["--measure", "-1", "-n", 8], "temperature is -1.0"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused(run: Path, arguments: list[object], message: str):
+    assert message in refused(run, "-p", "Once", *arguments)

@@ -1,5 +1,6 @@
 """`modelwright generate`: let a trained model write."""
 
+import dataclasses
 import sys
 import time
 from collections.abc import Iterator
@@ -7,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
+
+from modelwright.cli.variety import fewest_samples, show_variety, temperatures_of
 
 if TYPE_CHECKING:
     from modelwright.checkpoint.bundle import Bundle
@@ -56,6 +59,13 @@ def generate(
     averaged: bool = typer.Option(
         False, "--averaged", help="Use the moving average of the weights, if the run kept one."
     ),
+    measure: str | None = typer.Option(
+        None,
+        "--measure",
+        metavar="0.5,0.8,...",
+        help="Write the samples at each of these temperatures, and show how varied they are.",
+    ),
+    as_json: bool = typer.Option(False, "--json", help="With --measure: print it as JSON."),
 ) -> None:
     """Continue a prompt with a trained model; one text is shown as it comes."""
     import secrets
@@ -72,6 +82,10 @@ def generate(
         is_prompted=prompt is not None or prompt_file is not None,
         needs_draws=bool(stop) or logprobs is not None,
     )
+    has_others = bool(beams or interactive or streamed) or logprobs is not None
+    check_measure(measure, samples=samples, others=has_others)
+    if as_json and measure is None:
+        raise ValueError("--json is for --measure; leave it out, or add that")
     sampling = SamplingConfig(
         temperature=temperature,
         top_k=top_k,
@@ -81,7 +95,7 @@ def generate(
     )
     first_seed = secrets.randbits(31) if seed is None else seed
 
-    def request_for(text: str, sample: int) -> Request:
+    def request_for(text: str, sample: int, sampling: SamplingConfig = sampling) -> Request:
         return Request(
             prompt=text,
             max_tokens=max_tokens,
@@ -95,7 +109,14 @@ def generate(
     text = "" if interactive else prompt_from(prompt, prompt_file)
     requests = [request_for(text, sample) for sample in range(samples)]
     bundle = load(model, averaged=averaged)
-    if beams:
+    if measure is not None:
+
+        def requests_at(temperature: float) -> list[Request]:
+            drawn = dataclasses.replace(sampling, temperature=temperature)
+            return [request_for(text, sample, drawn) for sample in range(samples)]
+
+        show_variety(bundle, temperatures_of(measure), requests_at, as_json=as_json)
+    elif beams:
         write_beams(bundle, text, n_beams=beams, n_shown=samples, max_tokens=max_tokens)
     elif interactive:
         engine = Engine(bundle.model, bundle.tokenizer, n_slots=1)
@@ -138,6 +159,26 @@ def check_together(
         raise ValueError(
             f"--samples is {samples}, but the search keeps --beams = {beams} texts; choose at most "
             f"{beams} samples"
+        )
+
+
+def check_measure(measure: str | None, *, samples: int, others: bool) -> None:
+    """Refuse to measure too little, or what is not drawn by chance and as a whole.
+
+    Raises:
+        ValueError: saying what to do.
+    """
+    if measure is None:
+        return
+    temperatures_of(measure)
+    if samples < fewest_samples:
+        raise ValueError(
+            f"--samples is {samples}, but --measure compares texts with each other; choose at "
+            f"least {fewest_samples}, such as 64"
+        )
+    if others:
+        raise ValueError(
+            "--measure goes without --beams, --interactive, --stream and --logprobs; leave them out"
         )
 
 
