@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from modelwright.data.config import DataConfig as DataConfig
     from modelwright.data.folder import open_data as open_data
     from modelwright.data.stories import stories as stories
+    from modelwright.experiments.study import run_study as run_study
+    from modelwright.experiments.study_file import load_study as load_study
     from modelwright.generation.engine import generate as generate
     from modelwright.tokenizer.tokenizer import Tokenizer as Tokenizer
     from modelwright.tokenizer.training import train_tokenizer as train_tokenizer
@@ -31,7 +33,9 @@ _homes = {
     "generate": "modelwright.generation.engine",
     "load_bundle": "modelwright.checkpoint.bundle",
     "load_settings": "modelwright.config.loading",
+    "load_study": "modelwright.experiments.study_file",
     "open_data": "modelwright.data.folder",
+    "run_study": "modelwright.experiments.study",
     "stories": "modelwright.data.stories",
     "train": "modelwright.training.runs",
     "train_tokenizer": "modelwright.tokenizer.training",
@@ -46,7 +50,9 @@ __all__ = [
     "generate",
     "load_bundle",
     "load_settings",
+    "load_study",
     "open_data",
+    "run_study",
     "stories",
     "train",
     "train_tokenizer",

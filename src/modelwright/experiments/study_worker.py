@@ -178,7 +178,7 @@ def _forget_other_shapes(config: RunConfig) -> None:
     """Drop compiled programs that were made for runs of another shape.
 
     Left alone, the compiler would take a second size for one of many and make programs for any,
-    which are slower and round otherwise than those of a run by itself; and after a few more it
+    so that how fast a run is would depend on the runs before it; and after a few more shapes it
     would compile no longer.
     """
     global _shape
