@@ -61,7 +61,7 @@ def test_a_trial_that_is_lost_with_its_first_seed_is_not_tried_with_others(tmp_p
     def outcome(task: RunTask) -> RunResult:
         return result("diverged") if task.config.schedule.peak_lr > 0.02 else finished(task)
 
-    crew = PretendedCrew(outcome)
+    crew = PretendedCrew(outcome, n_workers=3)
     agenda = go_on(file(tmp_path, "n_trials = 8", seeds=2), crew)
     by_trial: dict[str, list[str]] = {}
     for run in agenda.record().runs:
@@ -70,6 +70,14 @@ def test_a_trial_that_is_lost_with_its_first_seed_is_not_tried_with_others(tmp_p
     assert set(kinds) == {("finished", "finished"), ("diverged", "missing")}
     lost = next(run for run in agenda.record().runs if run.outcome == "missing")
     assert lost.reason == "not tried, since seed 1 was diverged"
+
+
+def test_other_seeds_wait_for_the_first_though_workers_are_free(tmp_path: Path):
+    crew = PretendedCrew(lambda _: result("diverged"), n_workers=9)
+    go_on(file(tmp_path, "n_trials = 3", seeds=2), crew)
+    assert {name for name in names(crew) if not name.startswith("base")} == {
+        f"trial-{number}/1" for number in range(3)
+    }
 
 
 def test_a_pruned_trial_is_stopped_and_its_worker_takes_the_next(tmp_path: Path):
@@ -104,6 +112,8 @@ def test_a_search_goes_on_with_the_trials_it_had_begun(tmp_path: Path):
     trials = {task.variant for task in again.given} | {task.variant for task in crew.given}
     assert trials == {"base", *(f"trial-{number}" for number in range(6))}
     assert agenda.n_trials_left() == 0
+    rates = {variant.changes["schedule.peak_lr"] for variant in agenda.record().variants[1:]}
+    assert len(rates) == 6  # the sampler does not begin anew
 
 
 def test_folders_that_share_a_storage_share_the_trials_but_no_run(tmp_path: Path):
@@ -111,8 +121,10 @@ def test_folders_that_share_a_storage_share_the_trials_but_no_run(tmp_path: Path
     given: list[str] = []
     for name, n_trials in (("one", 4), ("two", 7)):
         crew = PretendedCrew(finished)
-        go_on(file(tmp_path / name, f"n_trials = {n_trials}\n{storage}"), crew)
-        given += [task for task in names(crew) if not task.startswith("base")]
+        agenda = go_on(file(tmp_path / name, f"n_trials = {n_trials}\n{storage}"), crew)
+        own = [task for task in names(crew) if not task.startswith("base")]
+        assert [f"{variant.name}/1" for variant in agenda.record().variants[1:]] == own
+        given += own
     assert given == [f"trial-{number}/1" for number in range(7)]
 
 
