@@ -12,8 +12,10 @@ from typing import Any
 
 import pytest
 import torch
+from typer.testing import CliRunner, Result
 
 import small_study
+from modelwright.cli.app import app
 from modelwright.experiments.study import (
     choose_cluster_places,
     choose_places,
@@ -176,6 +178,40 @@ def test_the_record_is_plain_json_with_folders_from_where_it_is(study: StudyReco
     content = json.loads((folder / "study.json").read_text())
     assert content["runs"][0]["folder"] == "runs/norm-seed1"
     assert content["variants"][1]["changes"] == {"model.norm": "none", "model.mlp": "silu"}
+
+
+def call(*arguments: object) -> Result:
+    return CliRunner().invoke(app, ["study", *map(str, arguments)])
+
+
+def test_a_plan_alone_begins_nothing(tmp_path: Path):
+    file = small_study.write(tmp_path, variants, top='question = "Well?"\nseeds = 3')
+    result = call(file, "--out", tmp_path / "out", "--plan-only")
+    assert result.exit_code == 0, result.exception
+    assert f"small → {tmp_path / 'out'}\nWell?\n" in result.stdout
+    assert "6 runs on" in result.stdout and "one after the other" in result.stdout
+    assert not (tmp_path / "out").exists() and not (tmp_path / "data").exists()
+
+
+def test_a_study_over_its_budget_is_not_begun(tmp_path: Path):
+    file = small_study.write(tmp_path, "[budget]\nhours = 1e-9")
+    result = call(file, "--out", tmp_path / "out")
+    assert isinstance(result.exception, ValueError)
+    assert "budget.hours is 1e-09; begin all the same with --yes" in str(result.exception)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--engine", "rey"], "--engine is 'rey'; choose 'processes' or 'ray'"),
+        (["--engine", "ray", "--devices", "0"], "--devices is for this machine"),
+        (["--devices", "0"], "--devices is 0, but the runs are on the processor"),
+    ],
+)
+def test_workers_that_cannot_be_are_refused(tmp_path: Path, arguments: list[str], message: str):
+    result = call(small_study.write(tmp_path), *arguments)
+    assert message in str(result.exception)
 
 
 @pytest.mark.cluster
