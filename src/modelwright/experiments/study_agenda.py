@@ -6,6 +6,7 @@ from typing import Any
 
 from modelwright.config.differences import differences
 from modelwright.config.loading import load_settings
+from modelwright.data.config import DataConfig
 from modelwright.experiments.bisection import Edge, find_edge, trains
 from modelwright.experiments.divergence import token_loss
 from modelwright.experiments.search import Search
@@ -17,6 +18,7 @@ from modelwright.experiments.study_worker import RunReport, RunTask, read_result
 from modelwright.planning.foresight import settle_here
 from modelwright.runtime.crew import Ended, WorkerDied
 from modelwright.runtime.progress import Listener, Progress, nobody
+from modelwright.tokenizer.config import TokenizerConfig
 from modelwright.training.assembly import open_or_build
 from modelwright.training.config import RunConfig
 from modelwright.training.metrics import config_file
@@ -49,7 +51,7 @@ class Agenda:
     edge: Edge | None = None
     _configs: dict[str, RunConfig] = field(default_factory=dict)
     _known: dict[str, Variant] = field(default_factory=dict)
-    _token_losses: dict[str, float] = field(default_factory=dict)
+    _token_losses: dict[tuple[DataConfig, TokenizerConfig], float] = field(default_factory=dict)
     _n_deaths: dict[Key, int] = field(default_factory=dict)
     _failed: set[Key] = field(default_factory=set)
     _pruned: set[Key] = field(default_factory=set)
@@ -128,7 +130,9 @@ class Agenda:
         elif not isinstance(ended.error, WorkerDied):
             self._set(key, "failed", f"{type(ended.error).__name__}: {ended.error}", {})
         elif is_stopping:
-            self._set(key, "stopped", "stopped before its first step", {})
+            self._set(
+                key, "stopped", "its worker was ended; it goes on from its newest checkpoint", {}
+            )
         else:
             self._n_deaths[key] = self._n_deaths.get(key, 0) + 1
             is_last = self._n_deaths[key] >= most_attempts
@@ -327,11 +331,11 @@ class Agenda:
         )
 
     def _prepare_data_of(self, config: RunConfig, on_progress: Listener) -> float:
-        if config.data.folder not in self._token_losses:
+        key = config.data, config.tokenizer
+        if key not in self._token_losses:
             data = open_or_build(config, on_progress, is_new=True)
-            loss = token_loss(data.train, data.tokenizer.n_vocab)
-            self._token_losses[config.data.folder] = loss
-        return self._token_losses[config.data.folder]
+            self._token_losses[key] = token_loss(data.train, data.tokenizer.n_vocab)
+        return self._token_losses[key]
 
 
 def require_same_settings(run_folder: Path, config: RunConfig) -> None:

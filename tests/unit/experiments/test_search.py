@@ -10,7 +10,7 @@ import pytest
 import small_study
 from modelwright.experiments.search import Search, distributions
 from modelwright.experiments.study import _go_on, choose_places, plan_missing
-from modelwright.experiments.study_agenda import Agenda
+from modelwright.experiments.study_agenda import Agenda, no_change
 from modelwright.experiments.study_config import SearchConfig
 from modelwright.experiments.study_file import load_study
 from modelwright.experiments.study_worker import RunResult, RunTask
@@ -38,7 +38,8 @@ def file(place: Path, search: str, *, seeds: int = 1) -> Path:
 def go_on(path: Path, crew: PretendedCrew, stop: StopRequest | None = None) -> Agenda:
     agenda = Agenda(load_study(path), path.parent / "study", n_at_once=crew.n_workers)
     agenda.folder.mkdir(exist_ok=True)
-    agenda._token_losses[str(path.parent / "data")] = 5.0  # as if it were built
+    config = agenda.config(no_change, 1)
+    agenda._token_losses[config.data, config.tokenizer] = 5.0  # as if it were built
     _go_on(agenda, crew, stop or StopRequest(), nobody, lambda _: None)
     return agenda
 

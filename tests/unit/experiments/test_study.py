@@ -13,7 +13,7 @@ from modelwright.experiments.study import (
     choose_places,
     plan_missing,
 )
-from modelwright.experiments.study_agenda import Agenda
+from modelwright.experiments.study_agenda import Agenda, no_change
 from modelwright.experiments.study_file import load_study
 from modelwright.experiments.study_files import read_record
 from modelwright.experiments.study_worker import RunResult, RunTask, shape_of
@@ -23,10 +23,11 @@ from modelwright.runtime.progress import Progress, nobody
 from pretended_crew import PretendedCrew, finished, names, result
 
 
-def agenda_of(path: Path, **token_losses: float) -> Agenda:
+def agenda_of(path: Path) -> Agenda:
     agenda = Agenda(load_study(path), path.parent / "study")
     agenda.folder.mkdir(exist_ok=True)
-    agenda._token_losses[str(path.parent / "data")] = 5.0  # as if it were built
+    config = agenda.config(no_change, 1)
+    agenda._token_losses[config.data, config.tokenizer] = 5.0  # as if it were built
     return agenda
 
 
@@ -158,3 +159,11 @@ def test_a_cluster_cannot_prune(tmp_path: Path):
     path = small_study.write(tmp_path, search + '"model.n_layers" = { from = 1, to = 2 }')
     with pytest.raises(ValueError, match="search.pruner is 'median', but runs on a Ray cluster"):
         choose_cluster_places(load_study(path))
+
+
+def test_variants_of_other_text_need_a_folder_of_their_own(tmp_path: Path):
+    grid = '[grid]\n"data.stories_bytes" = [60_000, 70_000]\n'
+    agenda = Agenda(load_study(small_study.write(tmp_path, grid)), tmp_path / "study")
+    agenda.variants()
+    with pytest.raises(ValueError, match=r"was built with other settings \(data.stories_bytes"):
+        agenda.prepare_data(nobody)
