@@ -3,7 +3,6 @@
 A loss that is not finite is grey; a point that was not measured is left blank.
 """
 
-import io
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -24,7 +23,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLoca
 from mpl_toolkits.mplot3d.art3d import Poly3DCollection
 
 from modelwright.evaluation.landscape_map import Landscape, Point
-from modelwright.experiments.plots import accent, faint, ink, no_metadata, second, style
+from modelwright.experiments.plots import accent, drawn, faint, ink, second, style
 
 Grid = npt.NDArray[np.float64]
 
@@ -334,19 +333,6 @@ def _place(coordinate: float, _: int | None) -> str:
 
 def _number(loss: float) -> str:
     return f"{loss:.4g}"
-
-
-def drawn(figure: Figure) -> tuple[str, bytes]:
-    """A finished figure as SVG that stands in a page, and as PNG; it is closed."""
-    svg, png = io.StringIO(), io.BytesIO()
-    figure.savefig(svg, format="svg", metadata=no_metadata, transparent=True, bbox_inches="tight")
-    figure.savefig(
-        png, format="png", metadata={"Software": None}, dpi=200, facecolor="white",
-        bbox_inches="tight",
-    )  # fmt: skip
-    pyplot.close(figure)
-    text = svg.getvalue()
-    return text[text.index("<svg") :], png.getvalue()
 
 
 def pictures(landscape: Landscape) -> dict[str, tuple[str, bytes]]:

@@ -12,6 +12,7 @@ matplotlib.use("svg")
 
 from matplotlib import pyplot
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, Formatter, FuncFormatter, ScalarFormatter
 
 from modelwright.training.metrics import events, is_taken
@@ -305,6 +306,19 @@ def smoothed(values: Sequence[float]) -> list[float]:
         mean = weight * mean + (1 - weight) * value
         out.append(mean / (1 - weight**n))
     return out
+
+
+def drawn(figure: Figure) -> tuple[str, bytes]:
+    """A finished figure as SVG that stands in a page, and as PNG; it is closed."""
+    svg, png = io.StringIO(), io.BytesIO()
+    figure.savefig(svg, format="svg", metadata=no_metadata, transparent=True, bbox_inches="tight")
+    figure.savefig(
+        png, format="png", metadata={"Software": None}, dpi=200, facecolor="white",
+        bbox_inches="tight",
+    )  # fmt: skip
+    pyplot.close(figure)
+    text = svg.getvalue()
+    return text[text.index("<svg") :], png.getvalue()
 
 
 def _line(

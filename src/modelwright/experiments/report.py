@@ -92,13 +92,17 @@ def page(
     return html_page(name, sections)
 
 
-def html_page(title: str, sections: Sequence[str]) -> str:
-    """A whole page out of its sections, in the look of every report."""
+def html_page(title: str, sections: Sequence[str], *, more_css: str = "") -> str:
+    """A whole page out of its sections, in the look of every report.
+
+    Args:
+        more_css: what this page has besides.
+    """
     return (
         "<!doctype html>\n<html lang='en'><head><meta charset='utf-8'>"
         "<meta name='viewport' content='width=device-width, initial-scale=1'>"
         "<link rel='icon' href='data:,'>"
-        f"<title>{html.escape(title)} · modelwright</title><style>{css}</style></head>"
+        f"<title>{html.escape(title)} · modelwright</title><style>{css}{more_css}</style></head>"
         f"<body><main>{''.join(sections)}</main></body></html>\n"
     )
 
