@@ -1,0 +1,192 @@
+"""The page about many runs: what stands on it, and that it stands alone."""
+
+import csv
+import itertools
+import re
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import html5lib
+import pytest
+
+import simulated_study
+from modelwright.experiments.study_report import write_study_report
+from modelwright.experiments.study_results import Results, compare
+from modelwright.experiments.verdicts import briefly, headline, in_words
+from simulated_study import Simulated
+
+variants = [
+    Simulated(name="base"),
+    Simulated(name="a<b>&", changes={"model.mlp": "gelu"}, shift=-0.08),
+    Simulated(name="noisy", changes={"schedule.peak_lr": 0.002}, shift=0.01, spread=0.03),
+    Simulated(name="wild", changes={"schedule.peak_lr": 0.2}, diverges=frozenset({1, 3})),
+    Simulated(name="late", changes={"schedule.peak_lr": 0.01}, absent={2: "missing", 3: "stopped"}),
+]
+
+
+@pytest.fixture(scope="module")
+def folder() -> Iterator[Path]:
+    """A study's folder with its report, made once."""
+    with TemporaryDirectory() as name:
+        study = simulated_study.write_simulated(
+            Path(name), variants, n_steps=130, samples=True, question="Is <it> better?"
+        )
+        assert write_study_report(study, Path(name)) == Path(name) / "report.html"
+        yield Path(name)
+
+
+@pytest.fixture(scope="module")
+def page(folder: Path) -> str:
+    return (folder / "report.html").read_text()
+
+
+@pytest.fixture(scope="module")
+def results(folder: Path) -> Results:
+    from modelwright.experiments.study_folder import read_study
+
+    return compare(read_study(folder))
+
+
+@cache
+def parsed(text: str):
+    """The page as a strict parser has it: it raises for anything that is not HTML."""
+    parser = html5lib.HTMLParser(strict=True, namespaceHTMLElements=False)
+    return parser.parse(text)
+
+
+def test_the_page_is_html_without_a_fault(page: str):
+    document = parsed(page)
+    assert len(list(document.iter("section"))) > 6
+    with pytest.raises(html5lib.html5parser.ParseError):
+        html5lib.HTMLParser(strict=True).parse(page.replace("</figure>", "", 1))
+
+
+def test_no_id_stands_twice_and_every_reference_has_one(page: str):
+    identities = re.findall(r'\sid=["\']([^"\']+)', page)
+    assert len(identities) == len(set(identities)) > 100
+    wanted = re.findall(r'(?:href="#|url\(#|for=["\'])([^"\')]+)', page)
+    assert wanted and set(wanted) <= set(identities)
+
+
+def test_the_page_asks_for_nothing_from_outside_and_has_no_scripts(page: str):
+    for name in ("src", "href", "xlink:href", "action", "data", "poster", "srcset"):
+        for found in re.findall(rf'\s{name}=["\']([^"\']*)', page):
+            assert found.startswith(("#", "data:")), found
+    addresses = set(re.findall(r"(?:https?:)?//[\w./-]+", page)) - {"//www.w3.org/1999/xlink"}
+    assert {address for address in addresses if "w3.org" not in address} == set()
+    assert not re.search(r"<script|@import|\son\w+=|url\((?!#)", page)
+
+
+def test_what_is_named_by_people_is_text_never_markup(page: str):
+    assert "<b>&" not in page and "Is &lt;it&gt; better?" in page
+    assert "a&lt;b&gt;&amp;" in page
+    assert "One day a &lt;small&gt; bird" in page
+
+
+def test_the_answer_comes_first(page: str, results: Results):
+    head = page[page.index("<header>") : page.index("</header>")]
+    text = re.sub(r"<[^>]+>", "", head)
+    assert "Better than base: a&lt;b&gt;&amp; (by 0.0" in text
+    assert "Diverged where base did not: wild" in text
+    assert "Too few seeds to tell: noisy and late" in text
+    assert headline(results).endswith("over 3 seeds.")
+
+
+def test_each_row_has_its_verdict_and_figures(page: str, results: Results):
+    table = page[page.index("<h2>Verdicts") : page.index("<h2>Every seed")]
+    rows = {row.split("<")[0]: row for row in table.split("<tr><td class='words'>")}
+    better = results.comparisons["a<b>&"]
+    assert better.mean is not None and better.interval is not None
+    row = rows["a&lt;b&gt;&amp;"]
+    assert f"{better.mean:+.4f}".replace("-", "−") in row
+    assert f"{better.interval.low:+.3f}".replace("-", "−") in row
+    assert "better" in row and "3 of 3" in row
+    assert "diverged with 2 of 3 seeds, the baseline with none (Fisher's p = 0.40)" in rows[
+        "wild"
+    ].replace("&#x27;", "'")
+    assert "1 of 3" in rows["late"]
+    assert (
+        "late is not compared with every seed: seed 2: late is missing; seed 3: late stopped after step 100."
+        in table
+    )
+
+
+def test_every_choice_shows_exactly_one_picture(page: str):
+    groups = [re.findall(rf"id='curves-{n}-(\w+)'", page) for n in range(3)]
+    assert groups[0] == ["step", "tokens", "seconds", "flops"]
+    assert groups[1] == ["smoothed", "difference", "raw", "validation"]
+    assert groups[2] == ["linear", "log"]
+    style = page[page.index("<style>") : page.index("</style>")]
+    for key in itertools.product(*groups):
+        name = "-".join(key)
+        assert len(re.findall(rf"<div class='{name}'><svg", page)) == 1
+        chosen = " ~ ".join(f"#curves-{n}-{choice}:checked" for n, choice in enumerate(key))
+        assert f"{chosen} ~ .panels > .{name}" in style
+    assert page.count(" checked>") == 3
+
+
+def test_pictures_differ_where_the_choice_is_another(folder: Path):
+    pictures = sorted((folder / "figures").glob("curves-*.svg"))
+    assert len(pictures) == 32
+    assert len({path.read_text() for path in pictures}) == 32
+    for path in pictures:
+        assert path.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_tables_say_what_the_page_says(folder: Path, results: Results):
+    with (folder / "table.csv").open() as file:
+        rows = {row["variant"]: row for row in csv.DictReader(file)}
+    assert list(rows) == [one.name for one in variants]
+    assert rows["base"]["verdict"] == "baseline" and rows["base"]["difference"] == ""
+    for name, one in results.comparisons.items():
+        assert rows[name]["verdict"] == one.kind
+        assert rows[name]["p_holm"] == ("" if one.p_holm is None else str(one.p_holm))
+    assert float(rows["noisy"]["joint_low"]) <= float(rows["noisy"]["low"])
+    with (folder / "runs.csv").open() as file:
+        runs = list(csv.DictReader(file))
+    assert len(runs) == 15
+    assert [run["outcome"] for run in runs if run["variant"] == "wild"] == [
+        "diverged",
+        "finished",
+        "diverged",
+    ]
+    assert float(runs[0]["validation_loss"]) == results.baseline.outcomes.finals[1]
+    with (folder / "curves.csv").open() as file:
+        curves = list(csv.DictReader(file))
+    last = [row for row in curves if row["variant"] == "base" and row["seed"] == "1"][-1]
+    assert last["step"] == "130" and last["validation_loss"] == runs[0]["validation_loss"]
+
+
+def test_verdicts_in_words_say_how_large_and_how_sure(results: Results):
+    found = results.comparisons
+    assert re.fullmatch(
+        r"better by 0\.\d{3} \(0\.\d{3} to 0\.\d{3}\)", in_words(found["a<b>&"], results)
+    )
+    noisy = in_words(found["noisy"], results)
+    assert re.fullmatch(
+        r"too few seeds: between −0\.\d+ and \+0\.\d+; about \d+ would show a difference of 0\.024",
+        noisy,
+    )
+    assert briefly(found["late"], results) == "too few seeds"
+    assert (
+        in_words(found["late"], results)
+        == "too few seeds: one difference has no spread; 3 are a beginning"
+    )
+
+
+def test_a_page_of_one_comparison_answers_in_a_sentence(tmp_path: Path):
+    study = simulated_study.write_simulated(tmp_path, variants[:2], n_steps=20)
+    assert re.fullmatch(
+        r"a<b>& against base: better by 0\.\d+ \(0\.\d+ to 0\.\d+\)\. "
+        r"The lowest mean is that of a<b>&, \d\.\d+ nats per token over 3 seeds\.",
+        headline(compare(study)),
+    )
+
+
+def test_a_study_of_which_nothing_has_ended_has_no_report(tmp_path: Path):
+    absent = dict.fromkeys((1, 2, 3), "missing")
+    study = simulated_study.write_simulated(tmp_path, [Simulated(name="base", absent=absent)])  # pyright: ignore[reportArgumentType]
+    with pytest.raises(ValueError, match=r"no run of simulated has come to an end yet \(missing\)"):
+        write_study_report(study, tmp_path)
