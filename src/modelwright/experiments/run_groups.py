@@ -12,6 +12,7 @@ from modelwright.config.loading import load_settings
 from modelwright.experiments.plots import with_number
 from modelwright.experiments.study_record import Outcome, StudyRecord, StudyRun, Variant
 from modelwright.experiments.study_settings import in_words
+from modelwright.experiments.verdicts import listed
 from modelwright.training.config import RunConfig
 from modelwright.training.metrics import config_file, events, facts_file, is_taken, read_metrics
 
@@ -52,7 +53,7 @@ def study_of(
             f"--baseline {baseline} is neither a variant ({', '.join(names)}) nor one of the runs"
         )
     return StudyRecord(
-        name=" and ".join(names) if len(names) <= 3 else f"{len(names)} variants",
+        name=f"Comparison of {listed(names)}",
         question=question,
         baseline=names[groups.index(first)],
         variants=tuple(

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from modelwright.experiments.report import human_count, human_seconds
 from modelwright.experiments.study_page import table
 from modelwright.experiments.study_results import Results, RunResult, VariantResult
+from modelwright.planning.render import duration
 from modelwright.planning.verify import Comparison, cells, comparisons_in
 
 unknown = "–"
@@ -19,12 +20,16 @@ def cost_section(results: Results, rows: Sequence[VariantResult]) -> str:
         return ""
     is_planned = any(run.plan is not None for one in begun for run in one.begun)
     head = ["variant", "parameters", "steps", "tokens", "FLOPs", "time", "tokens a second"]
-    if is_planned:
-        head += ["time, predicted", "error", "peak memory, predicted", "measured", "error"]
     lines = [[html.escape(one.name), *_work(one)] for one in begun]
     if is_planned:
+        head += ["time, predicted", "error"]
         for line, one in zip(lines, begun, strict=True):
-            line += map(html.escape, [*_predicted_time(one), *_predicted_memory(one)])
+            line += map(html.escape, _predicted_time(one))
+    memories = [_predicted_memory(one) for one in begun]
+    if any(memories):
+        head += ["peak memory, predicted", "measured", "error"]
+        for line, memory in zip(lines, memories, strict=True):
+            line += map(html.escape, memory or [unknown] * 3)
     total = sum(run.seconds for run in results.runs)
     told = (
         "Of a run, in the mean over those that finished; time is that of the steps alone. All "
@@ -47,7 +52,7 @@ def _work(one: VariantResult) -> list[str]:
         f"{statistics.fmean(run.n_steps for run in runs):,.0f}",
         human_count(tokens),
         f"{statistics.fmean(flops):.2e}" if flops else unknown,
-        human_seconds(seconds),
+        duration(seconds) if seconds else unknown,
         human_count(tokens / seconds) if seconds else unknown,
     ]
 
@@ -76,11 +81,9 @@ def _time(run: RunResult) -> tuple[float, float, float]:
 
 
 def _predicted_memory(one: VariantResult) -> list[str]:
-    """The peak as the first run's `verify.json` has it."""
+    """The peak as a run's `verify.json` has it, if it could be measured at all."""
     for run in one.begun:
-        if run.verified is None:
-            continue
-        for comparison in comparisons_in(run.verified):
-            if comparison.name == "peak memory":
+        for comparison in comparisons_in(run.verified) if run.verified is not None else ():
+            if comparison.name == "peak memory" and comparison.measured is not None:
                 return list(cells(comparison)[1:])
-    return [unknown] * 3
+    return []

@@ -24,9 +24,9 @@ from modelwright.experiments.study_looks import (
     Look,
     looks_of,
     name_at_right,
+    needs_ratios,
     number_both_sides,
     number_log,
-    wide_range,
 )
 from modelwright.experiments.study_results import Results, RunResult, VariantResult
 
@@ -204,7 +204,8 @@ def _differences_figure(
     # What is beyond the differences of the later part is out of the picture, as at the beginning.
     late = [abs(curve.y[len(curve.y) // 4 :]).max() for curve in curves.values()]
     reach = 1.15 * max([2 * worthwhile, *late])
-    if reach > wide_range * worthwhile:
+    ends = [float(curve.y[-1]) for curve in curves.values()]
+    if needs_ratios(ends, worthwhile):
         axes.set_yscale("symlog", linthresh=2 * worthwhile, linscale=0.8)
         axes.yaxis.set_minor_locator(NullLocator())
         number_both_sides(axes.yaxis, 2 * worthwhile, reach)

@@ -107,13 +107,22 @@ def number_log(axes: Axes) -> None:
     axes.xaxis.set_minor_formatter(NullFormatter())
 
 
+def needs_ratios(differences: Sequence[float], worthwhile: float) -> bool:
+    """Whether an axis of differences has to go by ratio, or the small ones could not be told."""
+    sizes = [abs(one) for one in differences]
+    most = max(sizes, default=0.0)
+    return most > wide_range * worthwhile and min(sizes) < most / wide_range
+
+
 def number_both_sides(axis: Axis, least: float, most: float) -> None:
-    """Powers of ten on both sides of zero, from where an axis of differences goes by ratio."""
-    powers = [
-        10.0**n for n in range(math.ceil(math.log10(least)), math.floor(math.log10(most)) + 1)
-    ]
-    powers = powers[-3:] or [float(f"{most:.1g}")]
-    axis.set_major_locator(FixedLocator([*(-power for power in powers), 0, *powers]))
+    """Round numbers on both sides of zero, from where an axis of differences goes by ratio."""
+    decades = range(math.floor(math.log10(least)), math.floor(math.log10(most)) + 1)
+    for digits in ((1, 3), (1,)):
+        found = [float(f"{digit}e{n}") for n in decades for digit in digits]
+        chosen = [value for value in found if least <= value <= most]
+        if len(chosen) <= 3:
+            break
+    axis.set_major_locator(FixedLocator([*(-value for value in chosen), 0, *chosen]))
     axis.set_major_formatter(FuncFormatter(lambda value, _: signed(value)))
 
 

@@ -15,7 +15,7 @@ figure { margin: 0; } figure svg, .panels svg { display: block; margin: 0 auto; 
 figcaption, .caption { color: #52606d; font-size: .88rem; max-width: 62rem; }
 figcaption { margin: .4rem 0 0; }
 .wide { overflow-x: auto; }
-.wide table { font-size: .9rem; width: 100%; }
+.wide table { font-size: .9rem; } .wide table.full { width: 100%; }
 .wide th { color: #52606d; font-weight: 500; vertical-align: bottom; white-space: nowrap; }
 .wide th, .wide td { padding: .25rem .6rem; }
 .wide th:first-child, .wide td:first-child { padding-left: 0; }
@@ -24,6 +24,7 @@ figcaption { margin: .4rem 0 0; }
 .wide .words { text-align: left; }
 .wide td.words ~ td.words { white-space: normal; min-width: 13rem; }
 .wide small { color: #52606d; }
+section > details { margin-top: .6rem; }
 .columns { display: grid; grid-auto-flow: column; grid-auto-columns: minmax(16rem, 1fr);
   gap: 1rem; overflow-x: auto; padding-bottom: .5rem; }
 .columns h3 { margin: 0; } .columns p { margin: 0; }
@@ -49,6 +50,7 @@ def table(
     *,
     n_words: int = 0,
     last_is_words: bool = False,
+    is_full: bool = False,
 ) -> str:
     """A table that scrolls by itself where the page is narrow.
 
@@ -56,6 +58,7 @@ def table(
         rows: as HTML.
         n_words: columns at the left that are words.
         last_is_words: whether the last column is, too; all but the first of them may break.
+        is_full: whether it is as wide as the page.
     """
 
     def kind(n: int) -> str:
@@ -68,7 +71,8 @@ def table(
         f"<tr>{''.join(f'<td{kind(n)}>{cell}</td>' for n, cell in enumerate(row))}</tr>"
         for row in rows
     )
-    return f"<div class='wide'><table><tr>{titles}</tr>{lines}</table></div>"
+    full = " class='full'" if is_full else ""
+    return f"<div class='wide'><table{full}><tr>{titles}</tr>{lines}</table></div>"
 
 
 def switch(

@@ -21,13 +21,13 @@ from modelwright.experiments.study_looks import (
     dashes,
     looks_of,
     markers,
+    needs_ratios,
     number_both_sides,
     number_log,
     palette,
     setting_label,
     undecided,
     value_label,
-    wide_range,
     worse,
 )
 from modelwright.experiments.study_results import Results, VariantResult
@@ -120,7 +120,7 @@ def _draw_differences(axes: Axes, results: Results, rows: Sequence[VariantResult
     shown = [results.comparisons.get(one.name) for one in rows]
     values = [value for one in shown if one for value in one.differences.values()]
     reach = max([2 * worthwhile, *(1.25 * abs(value) for value in values)])
-    is_wide = reach > wide_range * worthwhile
+    is_wide = needs_ratios([one.mean for one in shown if one and one.mean is not None], worthwhile)
     ends = [end for one in shown if one and one.interval for end in _ends(one)]
     reach = min(max([reach, *(1.05 * abs(end) for end in ends)]), 2.2 * reach)
     axes.set_xlim(-reach, reach)
@@ -219,8 +219,11 @@ def _cross_out(axes: Axes, value: float, one: VariantResult, color: str, n: int)
         [value], [height], transform=axes.get_xaxis_transform(), marker="x", markersize=7,
         markeredgewidth=1.8, color=color, clip_on=False, linestyle="none",
     )  # fmt: skip
+    n, of = len(one.outcomes.diverged), len(one.runs)
+    if n == of:  # a cross alone: neighbours may be near
+        return
     axes.annotate(
-        f"{len(one.outcomes.diverged)}/{len(one.runs)}", (value, height),
+        f"{n} of {of}", (value, height),
         xycoords=("data", "axes fraction"), xytext=(6, 0), textcoords="offset points", va="center",
         fontsize=8, color=color, annotation_clip=False,
     )  # fmt: skip

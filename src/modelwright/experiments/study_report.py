@@ -53,6 +53,7 @@ from modelwright.experiments.verdicts import (
     signed,
     spread_in_words,
 )
+from modelwright.planning.render import duration
 from modelwright.runtime.files import write_atomically
 
 page_name = "report.html"
@@ -106,7 +107,7 @@ def _page(results: Results, picture: Picture) -> str:
     curves, curves_css = _curves(results, picture)
     sections = [
         _head(results),
-        _section("Verdicts", _verdicts(results) + _notes(results)),
+        _section("Verdicts", _verdicts(results) + _notes(results) + _figures(results)),
         _section("Every seed", _seeds(results, picture)),
         _section("Learning curves", curves),
         *_basins(results, picture),
@@ -161,7 +162,7 @@ def _verdicts(results: Results) -> str:
         "diverged",
         "time<br>of a run",
     )
-    return table(head, rows, n_words=2)
+    return table(head, rows, n_words=2, is_full=True)
 
 
 def _verdict_row(results: Results, one: VariantResult) -> list[str]:
@@ -177,7 +178,7 @@ def _verdict_row(results: Results, one: VariantResult) -> list[str]:
         html.escape(p_in_words(found.p_holm if found else None)),
         f"{len(one.finals)} of {len(one.runs)}",
         f"{len(one.outcomes.diverged) or '–'}",
-        human_seconds(statistics.fmean(seconds)) if seconds else "–",
+        duration(statistics.fmean(seconds)) if seconds else "–",
     ]
 
 
@@ -195,13 +196,53 @@ def _tag(found: Comparison, results: Results) -> str:
 
 
 def _notes(results: Results) -> str:
+    """What makes the comparison less even than it looks."""
     notes = list(results.notes)
-    for one in results.comparisons.values():
-        apart = {seed: why for seed, why in one.left_out.items() if "diverged" not in why}
-        if apart:
-            told = "; ".join(f"seed {seed}: {why}" for seed, why in apart.items())
-            notes.append(f"{one.variant} is not compared with every seed: {told}.")
-    return "".join(f"<p>{html.escape(note)}</p>" for note in notes)
+    absent = [
+        f"seed {seed}: {why}"
+        for one in results.comparisons.values()
+        for seed, why in one.left_out.items()
+        if "diverged" not in why
+    ]
+    if absent:
+        notes.append(f"Not compared for want of a result: {'; '.join(dict.fromkeys(absent))}.")
+    return "".join(f"<p class='caption'>{html.escape(note)}</p>" for note in notes)
+
+
+def _figures(results: Results) -> str:
+    """Everything that a verdict rests on, folded away."""
+    head = (
+        "variant",
+        "pairs",
+        "difference",
+        "standard<br>deviation",
+        "interval at the level<br>of its test",
+        "interval for all<br>at once",
+        f"bootstrap<br>at {1 - results.question.alpha:.0%}",
+        "p",
+        "p,<br>corrected",
+        "seeds that<br>would do",
+        "these show",
+    )
+    rows = [
+        [
+            html.escape(one.variant),
+            str(one.n_pairs),
+            signed(one.mean, 4) if one.mean is not None else "–",
+            _number(one.deviation),
+            f"{interval_in_words(one.interval)}"
+            + (f"<br><small>{100 * one.level:.4g}%</small>" if one.level is not None else ""),
+            interval_in_words(one.joint),
+            interval_in_words(one.bootstrap),
+            html.escape(p_in_words(one.p)),
+            html.escape(p_in_words(one.p_holm)),
+            "–" if one.deviation is None else f"{one.n_needed:,}" if one.n_needed else "> 1,000",
+            _number(one.detectable),
+        ]
+        for one in results.comparisons.values()
+    ]
+    inner = table(head, rows, n_words=1)
+    return f"<details><summary>what the verdicts rest on</summary>{inner}</details>"
 
 
 def _seeds(results: Results, picture: Picture) -> str:
@@ -252,7 +293,7 @@ def _basins(results: Results, picture: Picture) -> list[str]:
         name = axis.setting.rpartition(".")[2].replace("_", "-")
         caption = (
             "A dot for each seed, a line through the means of those that finished. A cross above "
-            "the picture is a value with which runs diverged, and with how many of them."
+            "the picture is a value with which runs diverged: all of them, or as many as it says."
         )
         drawn_one = _figure(picture(f"along-{name}", basin_figure(results, axis)), caption)
         sections.append(_section(f"Along the {setting_label(axis.setting)}", drawn_one))
@@ -284,12 +325,13 @@ def _samples(results: Results) -> str:
     """What the first run of each variant wrote last, side by side."""
     columns: list[str] = []
     for one in in_order(results):
-        run = next((run for run in one.runs if run.samples), None)
+        run = next((run for run in one.runs if run.samples[1]), None)
         if run is None:
             continue
-        texts = "".join(f"<blockquote>{html.escape(text)}</blockquote>" for text in run.samples)
+        step, told = run.samples
+        texts = "".join(f"<blockquote>{html.escape(text)}</blockquote>" for text in told)
         sampling = run.config.samples.sampling if run.config is not None else None
-        about = f"seed {run.run.seed}, after {run.n_steps:,} steps"
+        about = f"seed {run.run.seed}, after {step:,} steps"
         if sampling is not None:
             about += f", temperature {sampling.temperature:g}"
         columns.append(
@@ -352,7 +394,7 @@ def _runs(results: Results) -> str:
             _number(run.final(results.measure)),
             f"{run.n_steps:,}",
             human_count(run.n_tokens),
-            human_seconds(run.seconds),
+            duration(run.seconds) if run.seconds else "–",
             html.escape(run.run.reason or ""),
         ]
         for run in results.runs

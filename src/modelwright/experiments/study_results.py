@@ -81,10 +81,10 @@ class RunResult:
         return measured[-1][measure] if measured else None
 
     @cached_property
-    def samples(self) -> list[str]:
-        """What the model wrote last."""
-        told = [record["samples"] for record in self.records if record.get("samples")]
-        return told[-1] if told else []
+    def samples(self) -> tuple[int, list[str]]:
+        """What the model wrote last, and after which step; nothing if it never did."""
+        told = [record for record in self.records if record.get("samples")]
+        return (told[-1]["step"], told[-1]["samples"]) if told else (0, [])
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -148,7 +148,9 @@ def _count(n: int, noun: str) -> str:
 
 
 def signed(value: float, digits: int = 3) -> str:
-    """A number with its sign: "+0.012", "−0.300"."""
+    """A number with its sign, if it is not nothing: "+0.012", "−0.300", "0.000"."""
+    if round(value, digits) == 0:
+        return f"{0:.{digits}f}"
     return f"{value:+.{digits}f}".replace("-", minus)
 
 

@@ -75,6 +75,13 @@ def test_an_interval_leaves_zero_out_exactly_where_holm_finds_a_difference():
     assert 100 < n_found < 1700
 
 
+def test_each_stands_at_the_level_at_which_holm_came_to_it():
+    # The two smallest are found, of three and then of two; the last stands alone.
+    assert holm_levels([0.02, 0.9, 0.001], 0.05) == pytest.approx([0.05 / 2, 0.05, 0.05 / 3])
+    # Nothing is found, so all stand where the first one failed.
+    assert holm_levels([0.03, 0.9, 0.5], 0.05) == pytest.approx([0.05 / 3] * 3)
+
+
 @cache
 def simulated(n_seeds: int, n_variants: int, shift: float, n_studies: int) -> list[np.ndarray]:
     """Differences to a shared baseline, a row a variant: the seed's part has dropped out."""
@@ -192,6 +199,20 @@ def test_a_difference_too_small_to_matter_is_none():
     # The same values, but now so small a difference would matter.
     tight = Question(worthwhile=0.0005)
     assert kind_of(shifted("alike", [0.001, -0.001, 0.0005, 0.0]), asked=tight) == "too few seeds"
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_an_interval_that_reaches_beyond_on_one_side_is_no_equality(sign: int):
+    shifts = [sign * shift for shift in (0.012, 0.001, 0.011, -0.002)]
+    (one,) = judge(outcomes("base", base_values), [shifted("leaning", shifts)], question)
+    assert one.interval is not None
+    reach = sorted((abs(one.interval.low), abs(one.interval.high)))
+    asked = Question(worthwhile=sum(reach) / 2)  # between its two ends
+    assert reach[0] < asked.worthwhile < reach[1]
+    assert kind_of(shifted("leaning", shifts), asked=asked) == "too few seeds"
+    assert kind_of(shifted("leaning", shifts), asked=Question(worthwhile=reach[1] + 0.001)) == (
+        "no difference"
+    )
 
 
 def test_noise_leaves_the_question_open_and_says_how_many_seeds_would_do():

@@ -95,7 +95,7 @@ def test_the_answer_comes_first(page: str, results: Results):
 
 
 def test_each_row_has_its_verdict_and_figures(page: str, results: Results):
-    table = page[page.index("<h2>Verdicts") : page.index("<h2>Every seed")]
+    table = page[page.index("<h2>Verdicts") : page.index("<details>")]
     rows = {row.split("<")[0]: row for row in table.split("<tr><td class='words'>")}
     better = results.comparisons["a<b>&"]
     assert better.mean is not None and better.interval is not None
@@ -108,9 +108,17 @@ def test_each_row_has_its_verdict_and_figures(page: str, results: Results):
     ].replace("&#x27;", "'")
     assert "1 of 3" in rows["late"]
     assert (
-        "late is not compared with every seed: seed 2: late is missing; seed 3: late stopped after step 100."
-        in table
+        "Not compared for want of a result: seed 2: late is missing; seed 3: late stopped" in table
     )
+
+
+def test_every_run_is_listed_with_what_became_of_it(page: str, results: Results):
+    table = page[page.index("<h2>Runs") : page.index("<h2>How this was judged")]
+    assert "all 15 runs" in table
+    for seed, final in results.baseline.outcomes.finals.items():
+        row = f"<td class='words'>base</td><td>{seed}</td><td>finished</td><td>{final:.4f}</td>"
+        assert row in table
+    assert "<td>missing</td><td>–</td>" in table and "the loss is not finite" in table
 
 
 def test_every_choice_shows_exactly_one_picture(page: str):

@@ -159,6 +159,18 @@ def test_a_difference_curve_compares_at_the_same_place():
     assert difference_curve(a_variant(a_run(9, [3.0])), base, "tokens") is None
 
 
+def test_a_difference_curve_follows_the_baseline_along_its_own_axis():
+    def falling(n: int, every: int) -> list[float]:
+        return [10 - 0.01 * 10 * every * step for step in range(1, n + 1)]
+
+    base, other = a_variant(a_run(1, falling(40, 1))), a_variant(a_run(1, falling(20, 2), every=2))
+    curve = difference_curve(other, base, "tokens")
+    assert curve is not None
+    # The same loss at the same token, but an average over steps lags three of them behind.
+    settled = curve.y[curve.x["tokens"] > 250]
+    assert settled == pytest.approx(np.full(len(settled), 3 * 0.1), abs=0.08)
+
+
 def test_a_thinned_curve_keeps_its_ends_and_its_beginning():
     assert thinned(50, 100).tolist() == list(range(50))
     chosen = thinned(100_000, 150)
