@@ -1,7 +1,7 @@
 # Everything runs with .venv's Python if there is one, else with the one on the PATH.
 PYTHON ?= $(if $(wildcard .venv/bin/python),.venv/bin/python,python3)
 
-.PHONY: check test test-slow test-cluster format
+.PHONY: check test test-slow test-cluster test-browser format
 
 check:  ## format, lint, types, architecture: seconds
 	$(PYTHON) -m ruff format --check .
@@ -17,6 +17,9 @@ test-slow:  ## what takes minutes more: every prediction on record is made again
 
 test-cluster:  ## what needs a Ray cluster, on this machine; after pip install '.[ray]'
 	$(PYTHON) -m pytest -m cluster tests/integration
+
+test-browser:  ## what needs Chromium on the PATH: the reports, opened
+	$(PYTHON) -m pytest -m browser tests/integration
 
 format:
 	$(PYTHON) -m ruff format .
