@@ -16,6 +16,7 @@ from typer.testing import CliRunner, Result
 
 import small_study
 from modelwright.cli.app import app
+from modelwright.cli.study import study as study_command
 from modelwright.experiments.study import (
     choose_cluster_places,
     choose_places,
@@ -23,9 +24,11 @@ from modelwright.experiments.study import (
     run_study,
 )
 from modelwright.experiments.study_file import load_study
-from modelwright.experiments.study_files import read_record
+from modelwright.experiments.study_folder import read_study
 from modelwright.experiments.study_record import StudyRecord
+from modelwright.experiments.study_results import compare
 from modelwright.experiments.study_worker import outcome_file
+from modelwright.experiments.verdicts import headline
 from modelwright.training.assembly import prepare
 from modelwright.training.metrics import read_metrics
 from modelwright.training.runs import train
@@ -73,7 +76,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> StudyRecord:
         out, error = process.communicate()
         assert "6 runs on" in out, error
         assert has_checkpoint(third) and not (third / outcome_file).exists()
-        outcomes = {run.outcome for run in read_record(folder).runs}
+        outcomes = {run.outcome for run in read_study(folder).runs}
         assert outcomes == {"finished", "missing"}
 
         small_study.write(place, variants + added, set_also=saving, top="seeds = 3")
@@ -111,7 +114,7 @@ def test_a_killed_study_comes_to_the_same_bits_as_runs_by_themselves(
 
 def test_the_record_says_what_became_of_each_run(study: StudyRecord):
     folder = folder_of(study, "norm", 1).parents[1]
-    assert read_record(folder) == study
+    assert read_study(folder) == study
     outcomes = {(run.variant, run.outcome) for run in study.runs}
     assert outcomes == {
         ("norm", "finished"),
@@ -240,3 +243,25 @@ def test_a_ray_cluster_comes_to_the_same_bits_and_replaces_a_worker(
     for run in record.runs:
         here, there = run.folder, folder_of(study, run.variant, run.seed)
         assert curve(here) == curve(there)
+
+
+def test_the_command_ends_with_the_verdict_and_a_page(
+    study: StudyRecord, capsys: pytest.CaptureFixture[str]
+):
+    folder = folder_of(study, "norm", 1).parents[1]
+    file = small_study.write(folder.parent, variants, set_also=saving, top="seeds = 3")
+    # Nothing is missing, so nothing is trained.
+    study_command(
+        file,
+        overrides=[],
+        out=folder,
+        yes=False,
+        plan_only=False,
+        at_once=None,
+        devices=None,
+        engine="processes",
+    )
+    out = capsys.readouterr().out
+    assert f"report   {folder / 'report.html'}" in out
+    assert headline(compare(read_study(folder))) in out
+    assert "norm" in (folder / "report.html").read_text()

@@ -83,6 +83,8 @@ def study(
         sys.exit(128 + stop.signal_number)
     show_outcomes(record)
     print(f"\nrecord   {folder / 'study.json'}")
+    if any(run.outcome in ("finished", "diverged") for run in record.runs):
+        show_verdict(record, folder)
 
 
 def require_consent(plan: "StudyPlan", budget: "BudgetConfig", *, yes: bool) -> None:
@@ -122,6 +124,16 @@ def show_outcomes(record: "StudyRecord") -> None:
     for run in record.runs:
         if run.outcome == "failed":
             print(f"failed   {run.variant}, seed {run.seed}: {run.reason}")
+
+
+def show_verdict(record: "StudyRecord", folder: Path) -> None:
+    """Write the page about a study, and print what it says first."""
+    from modelwright.experiments.study_report import write_results
+    from modelwright.experiments.study_results import compare
+    from modelwright.experiments.verdicts import headline
+
+    results = compare(record)
+    print(f"report   {write_results(results, folder)}\n\n{headline(results)}")
 
 
 order = ("finished", "diverged", "stopped", "failed", "missing")

@@ -12,7 +12,7 @@ from modelwright.experiments.divergence import token_loss
 from modelwright.experiments.search import Search
 from modelwright.experiments.search import file_name as storage_file
 from modelwright.experiments.study_file import Study, bisected
-from modelwright.experiments.study_files import write_record
+from modelwright.experiments.study_folder import write_study
 from modelwright.experiments.study_record import StudyRecord, StudyRun, Variant
 from modelwright.experiments.study_worker import RunReport, RunTask, read_result, shape_of
 from modelwright.planning.foresight import settle_here
@@ -201,7 +201,7 @@ class Agenda:
             }
         if self._search is not None:
             besides["search"] = {"n_left": self._search.n_left, "best": self._search.best()}
-        write_record(self.folder, self.record(), besides)
+        write_study(self.folder, self.record(), besides)
 
     def is_to_be_pruned(self, key: Key, report: RunReport) -> bool:
         """Whether a run is to be stopped for what it reports; its trial's first seed decides."""

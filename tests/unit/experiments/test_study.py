@@ -15,7 +15,7 @@ from modelwright.experiments.study import (
 )
 from modelwright.experiments.study_agenda import Agenda, no_change
 from modelwright.experiments.study_file import load_study
-from modelwright.experiments.study_files import read_record
+from modelwright.experiments.study_folder import read_study
 from modelwright.experiments.study_worker import RunResult, RunTask, shape_of
 from modelwright.runtime.crew import WorkerDied
 from modelwright.runtime.interrupts import StopRequest
@@ -42,7 +42,7 @@ def test_runs_of_one_shape_come_together_and_in_turns_of_a_seed(tmp_path: Path):
         *["norm-none_peak_lr-0.1/5", "norm-none_peak_lr-0.2/5"],
         *["norm-none_peak_lr-0.1/3", "norm-none_peak_lr-0.2/3"],
     ]
-    assert {run.outcome for run in read_record(agenda.folder).runs} == {"finished"}
+    assert {run.outcome for run in read_study(agenda.folder).runs} == {"finished"}
 
 
 def test_a_bisection_finds_an_edge_that_is_known_and_uses_the_grid(tmp_path: Path):
@@ -76,7 +76,7 @@ def test_a_run_whose_worker_died_is_tried_once_more(tmp_path: Path):
     crew = PretendedCrew(outcome)
     _go_on(agenda, crew, StopRequest(), nobody, told.append)
     assert sorted(names(crew)) == ["base/1", "base/1", "base/2", "base/2", "base/3"]
-    runs = {run.seed: run for run in read_record(agenda.folder).runs}
+    runs = {run.seed: run for run in read_study(agenda.folder).runs}
     assert [runs[seed].outcome for seed in (1, 2, 3)] == ["finished", "failed", "finished"]
     assert runs[2].reason == "it was killed by signal 9, 2 times"
     assert "base, seed 1: missing: it was killed by signal 9; it is tried again" in told
@@ -91,7 +91,7 @@ def test_failed_runs_are_reported_and_the_others_go_on(tmp_path: Path):
     agenda = agenda_of(small_study.write(tmp_path, top="seeds = 3"))
     seen: list[Progress] = []
     _go_on(agenda, PretendedCrew(outcome), StopRequest(), seen.append, lambda _: None)
-    reasons = [run.reason for run in read_record(agenda.folder).runs]
+    reasons = [run.reason for run in read_study(agenda.folder).runs]
     assert reasons == ["no room", "KeyError: 'a fault'", None]
     assert seen[-1].note == "3 of 3 runs, 2 failed" and seen[-1].done == seen[-1].total == 3 * 80
     assert any(progress.done == 80 + 30 for progress in seen)  # in the middle of the second run
@@ -108,7 +108,7 @@ def test_a_study_that_is_asked_to_stop_gives_out_no_more(tmp_path: Path):
     crew = PretendedCrew(outcome, n_workers=2)
     _go_on(agenda, crew, stop, nobody, lambda _: None)
     assert names(crew) == ["base/1", "base/2"] and crew.asked_of == [None]
-    outcomes = [run.outcome for run in read_record(agenda.folder).runs]
+    outcomes = [run.outcome for run in read_study(agenda.folder).runs]
     assert outcomes == ["finished", "stopped", "missing", "missing"]
 
 
