@@ -21,6 +21,25 @@ def chinchilla_tokens(n_parameters: int) -> int:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Work:
+    """FLOPs that a token costs a model of N parameters: coefficient * N^exponent."""
+
+    coefficient: float = 6.0
+    exponent: float = 1.0
+
+    def flops_per_token(self, n_parameters: float) -> float:
+        return self.coefficient * n_parameters**self.exponent
+
+    def tokens(self, n_parameters: float, flops: float) -> float:
+        """That such a model can see with that much work."""
+        return flops / self.flops_per_token(n_parameters)
+
+
+# The rule of thumb: two FLOPs a parameter on the way forward and four on the way back.
+six_n = Work()
+
+
+@dataclass(frozen=True, kw_only=True)
 class Split:
     """A budget of FLOPs divided between the size of a model and the tokens it sees."""
 
@@ -38,7 +57,8 @@ class LossLaw:
     """L(N, D) = E + A / N^alpha + B / D^beta, in nats per token, for N parameters and D tokens.
 
     Source: Hoffmann et al. 2022, "Training Compute-Optimal Large Language Models", equation 2;
-    the optimum under C = 6 N D is equation 4.
+    the optimum under C = 6 N D is equation 4. Where a token costs c N^p instead of 6 N, the same
+    step gives N^(alpha + p beta) = alpha A / (p beta B) * (C / c)^beta.
     """
 
     source: str
@@ -69,16 +89,16 @@ class LossLaw:
         from_parameters = self.alpha * self.A / n_parameters**self.alpha
         return (self.beta * self.B / from_parameters) ** (1 / self.beta)
 
-    def optimal_parameters(self, flops: float) -> float:
+    def optimal_parameters(self, flops: float, work: Work = six_n) -> float:
         """The size of model that reaches the lowest loss with that much work."""
-        exponent = self.beta / (self.alpha + self.beta)
-        ratio = self.alpha * self.A / (self.beta * self.B)
-        return ratio ** (1 / (self.alpha + self.beta)) * (flops / 6) ** exponent
+        both = self.alpha + work.exponent * self.beta
+        ratio = self.alpha * self.A / (work.exponent * self.beta * self.B)
+        return ratio ** (1 / both) * (flops / work.coefficient) ** (self.beta / both)
 
-    def optimal_split(self, flops: float) -> Split:
+    def optimal_split(self, flops: float, work: Work = six_n) -> Split:
         """The model and the tokens that reach the lowest loss with that much work."""
-        n_parameters = self.optimal_parameters(flops)
-        n_tokens = flops / (6 * n_parameters)
+        n_parameters = self.optimal_parameters(flops, work)
+        n_tokens = work.tokens(n_parameters, flops)
         return Split(
             n_parameters=n_parameters,
             n_tokens=n_tokens,
