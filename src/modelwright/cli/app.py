@@ -25,6 +25,7 @@ from modelwright.cli import (
     landscape,
     plan,
     report,
+    scaling,
     study,
     tokenizer,
     train,
@@ -65,6 +66,7 @@ app.command("import")(import_model.import_)
 app.command("landscape")(landscape.landscape)
 app.command("study")(study.study)
 app.command("report")(report.report)
+app.command("scaling")(scaling.scaling)
 app.command("config")(config.config)
 
 

@@ -118,14 +118,13 @@ def load_study(path: Path, overrides: Sequence[str] = ()) -> Study:
                 f"{path} has base = {config.base!r}, but there is no {base}; name a recipe by its "
                 "path from the study file"
             )
-    lines = key_lines(path.read_text(encoding="utf-8"))
     study = Study(
         name=config.name or path.stem,
         path=path,
         config=config,
         base=base,
         overrides=tuple(overrides),
-        common=_common_changes(config, path, lines),
+        common=common_changes(config.set, path),
         variants=variants,
     )
     _require_free(study)
@@ -237,11 +236,11 @@ def _told_of(path: Path, origin: str | None = None) -> Iterator[None]:
         raise ValueError(f"{origin or path}: {error}") from None
 
 
-def _common_changes(
-    config: StudyConfig, path: Path, lines: Mapping[SettingPath, int]
-) -> tuple[Change, ...]:
+def common_changes(given: Mapping[str, Any], path: Path) -> tuple[Change, ...]:
+    """What a file's section `set` changes in all runs, each with the line that says so."""
+    lines = key_lines(path.read_text(encoding="utf-8"))
     changes: list[Change] = []
-    for name, value in flat(config.set).items():
+    for name, value in flat(given).items():
         line = lines.get(("set", *_path(name)))
         origin = f"{path}, line {line}" if line else str(path)
         changes.append(Change(_path(name), value, origin))
