@@ -26,6 +26,8 @@ exponents = (0.05, 0.15, 0.3, 0.5, 0.8, 1.3)  # of the grid, for alpha and for b
 n_starts = 12  # points of the grid, the best ones, from which a search begins
 fewest_points = 6  # one more than there are unknowns
 fewest_values = 3  # of N, and of D: two of them cannot tell a power from a constant
+largest_log = 700.0  # whose power is still a float
+largest_exponent = 10.0  # a steeper fall is no power law but a step
 most_correlated = 0.99  # log N and log D beyond which the points lie on one line
 
 
@@ -92,9 +94,9 @@ class Design:
         a, b, e, alpha, beta = (float(value) for value in unknowns)
         return LossLaw(
             source="fitted to these runs",
-            E=math.exp(e),
-            A=math.exp(a + alpha * self.middle_n),
-            B=math.exp(b + beta * self.middle_d),
+            E=_positive(e),
+            A=_positive(a + alpha * self.middle_n),
+            B=_positive(b + beta * self.middle_d),
             alpha=alpha,
             beta=beta,
         )
@@ -117,6 +119,11 @@ class Design:
             misses.append(np.abs(self.predicted(unknowns) - log_losses).sum(1))
         order = np.argsort(np.stack(misses, axis=1), axis=1)[:, :n_starts]
         return np.take_along_axis(np.stack(found, axis=1), order[:, :, None], axis=1)
+
+
+def _positive(log: float) -> float:
+    """A number by its logarithm, above 0 also where that is nothing to speak of."""
+    return math.exp(min(max(log, -largest_log), largest_log))
 
 
 def log_law(unknowns: Floats, n: Floats, d: Floats) -> Floats:
@@ -243,4 +250,9 @@ def _require_plausible(unknowns: Floats) -> None:
                 f"the best fit has {name} = {value:.3g}: among these runs the loss does not fall "
                 f"with {what}, so there is no law to extrapolate; look for runs that were not "
                 "trained well (learning rate, too few steps) or add a wider range"
+            )
+        if value > largest_exponent:
+            raise ValueError(
+                f"the best fit has {name} = {value:.3g}: all that {what} give is between the "
+                "fewest and the next, so there is no law to extrapolate; add runs in between"
             )

@@ -20,6 +20,7 @@ import numpy as np
 from modelwright.accounting.law_fit import (
     Design,
     LawFit,
+    largest_exponent,
     log_law,
     search,
 )
@@ -139,7 +140,8 @@ def resample(
     grid = design.starts(log_losses)[:, :n_searches]
     known = np.broadcast_to(unknowns, (n_draws, 1, n_unknowns))
     found, _ = search(design, log_losses, weights, np.concatenate([known, grid], axis=1))
-    good = np.isfinite(found).all(1) & (found[:, 3] > 0) & (found[:, 4] > 0)
+    powers = found[:, 3:]
+    good = np.isfinite(found).all(1) & ((powers > 0) & (powers <= largest_exponent)).all(1)
     if good.sum() < fewest_draws:
         raise ValueError(
             f"only {good.sum()} of {n_draws} resampled fits determine the law, so there is no "

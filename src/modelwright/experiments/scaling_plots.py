@@ -91,6 +91,8 @@ def valleys_figure(analysis: Analysis) -> Figure:
         axes.plot(along, [valley.loss_at(n) for n in along], color=color, linewidth=1.3)
         _mark_bottom(axes, valley, color)
     _log_sizes(axes)
+    trained = [point.n_parameters for valley in valleys for point in valley.points]
+    axes.set_xlim(min(trained) / 1.5, max(trained) * 1.5)  # an interval may go far beyond
     axes.set_xlabel(counts[analysis.count])
     axes.set_ylabel(loss_label)
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=9)
@@ -182,6 +184,7 @@ def optima_figure(analysis: Analysis) -> Figure:
         _valley_optima(axes, analysis, name)
         axes.set_xscale("log")
         axes.set_yscale("log")
+        axes.set_ylim(low.min() / 3, high.max() * 2)
         _log_counts(axes.yaxis)
         axes.set_xlabel("training FLOPs")
         axes.set_ylabel(label, fontsize=9)

@@ -5,7 +5,7 @@ import pytest
 import laws
 from modelwright.accounting.law_fit import fit_law
 from modelwright.accounting.law_intervals import resample
-from modelwright.accounting.scaling import besiroglu, hoffmann
+from modelwright.accounting.scaling import LossLaw, besiroglu, hoffmann
 
 
 @pytest.mark.parametrize("law", [hoffmann, besiroglu], ids=["hoffmann", "besiroglu"])
@@ -82,6 +82,30 @@ def test_a_forecast_far_away_is_less_sure():
     uncertain = resample(fit_law(laws.points(scatter=0.005)), n_draws=200)
     near, far = uncertain.expected(2e7, 2e8), uncertain.expected(2e10, 2e11)
     assert far.half_width / far.value > 2 * near.half_width / near.value
+
+
+def test_a_law_without_a_floor_has_intervals_too():
+    # In some draws the best E is too small for a float.
+    floorless = LossLaw(source="made up", E=1e-30, A=300, B=300, alpha=0.3, beta=0.3)
+    uncertain = resample(fit_law(laws.points(law=floorless, scatter=0.02)), n_draws=200)
+    told = uncertain.law_intervals()["E"]
+    assert 0 < told.low < 1e-3 < told.high
+
+
+def test_a_loss_that_falls_only_below_the_second_size_is_no_power():
+    points = [
+        dataclasses.replace(
+            points[0],
+            n_parameters=n,
+            n_tokens=d,
+            loss=2 + (n == 10**6) + 100 / d**0.3,
+        )
+        for points in [laws.points()]
+        for n in (10**6, 2 * 10**6, 4 * 10**6)
+        for d in (10**8, 10**9, 10**10)
+    ]
+    with pytest.raises(ValueError, match="alpha = .* between the fewest and the next"):
+        fit_law(points)
 
 
 def test_the_same_seed_gives_the_same_interval():
