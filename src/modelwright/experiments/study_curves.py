@@ -41,8 +41,9 @@ along_labels: dict[Along, str] = {
     "seconds": "seconds of training",
     "flops": "FLOPs of training",
 }
-points_of_a_mean = 140
-points_of_all_runs = 8_000  # shared by the runs of a picture
+points_of_all_means = 1_700  # shared by the variants of a picture, so that a page stays small
+points_of_all_runs = 8_000  # and by its runs
+fewest_points, most_points = 60, 140
 early_share = 0.08  # of the run: what is above the loss from there on is out of a linear picture
 
 
@@ -103,6 +104,11 @@ def thinned(n: int, most: int) -> npt.NDArray[np.int64]:
     even = np.linspace(0, n - 1, most * 2 // 3)
     by_ratio = np.geomspace(1, n, most // 3) - 1
     return np.unique(np.round(np.concatenate([even, by_ratio])).astype(np.int64))
+
+
+def _share(n_points: int, n_curves: int) -> int:
+    """How many points each of some curves has."""
+    return max(fewest_points, min(most_points, n_points // max(1, n_curves)))
 
 
 def can_run_along(results: Results) -> list[Along]:
@@ -198,7 +204,7 @@ def _differences_figure(
     axes.axhspan(-worthwhile, worthwhile, color=faint, alpha=0.18, linewidth=0)
     axes.axhline(0, color=ink, linewidth=1)
     for name, curve in curves.items():
-        _line(axes, curve, looks[name], along, scale, points_of_a_mean)
+        _line(axes, curve, looks[name], along, scale, _share(points_of_all_means, len(curves)))
     axes.set_ylabel(f"training loss less that of\n{results.study.baseline} (nats per token)")
     axes.set_xlabel(along_labels[along])
     # What is beyond the differences of the later part is out of the picture, as at the beginning.
@@ -236,7 +242,8 @@ def _curves_figure(
 ) -> Figure:
     """The means, and the runs that are drawn by themselves."""
     figure, axes = pyplot.subplots(figsize=(8.2, 4.3))
-    most = points_of_all_runs // max(1, sum(map(len, single.values())))
+    most = _share(points_of_all_runs, sum(map(len, single.values())))
+    most_of_mean = _share(points_of_all_means, len(means))
     shown = [name for name in looks if name in means or single.get(name)]
     for name in sorted(shown, key=lambda name: name == results.study.baseline):  # it is on top
         look = looks[name]
@@ -244,7 +251,7 @@ def _curves_figure(
             _line(axes, curve, look, along, scale, most, thin=True)
         if drawing != "raw" and name in means:
             dots = drawing == "validation"
-            _line(axes, means[name], look, along, scale, points_of_a_mean, dots=dots)
+            _line(axes, means[name], look, along, scale, most_of_mean, dots=dots)
     what = "validation loss" if drawing == "validation" else "training loss"
     axes.set_ylabel(f"{what} (nats per token)")
     axes.set_xlabel(along_labels[along])
@@ -284,14 +291,14 @@ def _line(
     thin: bool = False,
     dots: bool = False,
 ) -> None:
-    chosen = thinned(len(curve.y), max(20, most))
+    chosen = thinned(len(curve.y), most)
     x = curve.x[along][chosen]
     if scale == "log":  # which has no place for zero
         chosen, x = chosen[x > 0], x[x > 0]
     more: dict[str, Any] = {"alpha": 0.45, "linewidth": 0.7} if thin else {"linewidth": look.width}
     if dots:
         more |= {"marker": look.marker, "markersize": 3}
-    axes.plot(x, curve.y[chosen], color=look.color, linestyle="-" if thin else look.dash, **more)
+    axes.plot(x, curve.y[chosen], color=look.color, linestyle=look.dash, **more)
     if curve.low is not None and curve.high is not None:
         axes.fill_between(
             x, curve.low[chosen], curve.high[chosen], color=look.color, alpha=0.16, linewidth=0
@@ -327,7 +334,7 @@ def gradient_norms_figure(results: Results) -> Figure | None:
         return None
     figure, axes = pyplot.subplots(figsize=(8.2, 3.6))
     for name, curve in means.items():
-        _line(axes, curve, looks[name], "step", "linear", points_of_a_mean)
+        _line(axes, curve, looks[name], "step", "linear", _share(points_of_all_means, len(means)))
     axes.set_yscale("log")
     axes.set_ylabel("gradient norm")
     axes.set_xlabel("step")
