@@ -7,11 +7,18 @@ from torch import Tensor, nn
 
 from modelwright.model.config import InitialConfig
 from modelwright.model.transformer import Transformer
+from modelwright.model.width import initial_factor, role_of
 from modelwright.runtime.seeding import torch_generator
 
 
 @torch.no_grad()
-def initialise(model: Transformer, *, seed: int, config: InitialConfig | None = None) -> None:
+def initialise(
+    model: Transformer,
+    *,
+    seed: int,
+    config: InitialConfig | None = None,
+    base_width: int | None = None,
+) -> None:
     """Fill every parameter in place.
 
     Matrices and embeddings are normal with one standard deviation (`base_std`), and the two
@@ -26,17 +33,23 @@ def initialise(model: Transformer, *, seed: int, config: InitialConfig | None = 
         seed: the run's seed; the draws come from its stream "weights", or by name from a stream
             "weights/NAME" for each parameter.
         config: the rule; None takes the default one.
+        base_width: from which the sizes of weights follow by the rule of `width.py`; None is the
+            model's own.
     """
     config = config or InitialConfig()
     generator = torch_generator(seed, "weights")
-    std = base_std(config, model.config.d_model)
+    width = model.config.d_model
+    ratio = (base_width or width) / width
+    std = base_std(config, base_width or width)
     # Each layer adds to the stream twice, so its variance would otherwise grow with depth.
     residual_std = std / math.sqrt(2 * model.config.n_layers)
     for name, parameter in model.named_parameters():
+        role = role_of(name, n_axes=parameter.ndim, is_tied=model.config.tie_embeddings)
+        factor = initial_factor(role, ratio)
         if name.endswith(".bias"):
             nn.init.zeros_(parameter)
         elif parameter.ndim == 1:
-            nn.init.ones_(parameter)
+            nn.init.constant_(parameter, factor)
         else:
             writes_to_stream = name.endswith(("attention.output.weight", "mlp.down.weight"))
             is_by_token = name in ("embedding.weight", "unembedding.weight")
@@ -45,7 +58,8 @@ def initialise(model: Transformer, *, seed: int, config: InitialConfig | None = 
             drawn = torch.zeros(parameter.shape)
             if config.draws == "by_name":
                 generator = torch_generator(seed, f"weights/{name}")
-            draw(drawn[:n_drawn], config, residual_std if writes_to_stream else std, generator)
+            size = factor * (residual_std if writes_to_stream else std)
+            draw(drawn[:n_drawn], config, size, generator)
             parameter.copy_(drawn)
 
 

@@ -63,7 +63,7 @@ class RealStep:
                 parameter.normal_(0, 0.02, generator=generator)
         set_way_of_working(model, config, in_lanes=site.n_lanes > 1, is_compiled=site.is_compiled)
         self.model = model
-        self.optimizer = make_optimizer(model, config.optimizer)
+        self.optimizer = make_optimizer(model, config.optimizer, width_ratio=config.width_ratio)
         decay = config.training.average_decay
         self.average = Average(model, decay) if decay else None
         self.lanes = Lanes(site.n_lanes)

@@ -94,7 +94,9 @@ def trace_step(config: RunConfig, shape: ModelConfig, site: Site) -> StepTrace:
     with ExitStack() as modes:
         modes.enter_context(FakeTensorMode())
         model = traced_model(config, shape, site, tracer)
-        optimizer = WatchedOptimizer(model, config.optimizer, tracer)
+        optimizer = WatchedOptimizer(
+            model, config.optimizer, tracer, width_ratio=config.width_ratio
+        )
         optimizer.make_state()
         if site.kernels == "triton":
             update_as_on_gpu(optimizer, tracer)
@@ -185,8 +187,15 @@ def _hold_batches(tracer: Tracer, config: RunConfig, batch: Batch, n_batches: in
 class WatchedOptimizer(Optimizer):
     """An optimizer whose work is named in the trace, and before which the gradients are known."""
 
-    def __init__(self, model: nn.Module, config: OptimizerConfig, tracer: Tracer) -> None:
-        super().__init__(model, config)
+    def __init__(
+        self,
+        model: nn.Module,
+        config: OptimizerConfig,
+        tracer: Tracer,
+        *,
+        width_ratio: float = 1.0,
+    ) -> None:
+        super().__init__(model, config, width_ratio=width_ratio)
         self.model = model
         self.tracer = tracer
 

@@ -330,7 +330,7 @@ def set_initial_weights(model: Transformer, config: RunConfig, tokenizer: Tokeni
         ValueError: if `training.init_from` knows another tokenizer, or is of another shape.
     """
     if config.training.init_from is None:
-        initialise(model, seed=config.seed, config=config.initial)
+        initialise(model, seed=config.seed, config=config.initial, base_width=config.base_width)
         return
     folder = initial_bundle(config.training.init_from)
     require_same_tokenizer(folder, tokenizer)
@@ -356,7 +356,7 @@ def fresh_state(prepared: Prepared) -> TrainingState:
     """The state of a run before its first step."""
     config, model = prepared.config, prepared.model
     decay = config.training.average_decay
-    optimizer = make_optimizer(model, config.optimizer)
+    optimizer = make_optimizer(model, config.optimizer, width_ratio=config.width_ratio)
     is_recorded = records_step(config, prepared.device.type, model.config)
     return TrainingState(
         model,

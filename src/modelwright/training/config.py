@@ -195,6 +195,10 @@ class RunConfig:
 
     seed: int = 1
     """Feeds separate streams for weights, data order, dropout and sampling."""
+    base_width: int | None = None
+    """The model.d_model that schedule.peak_lr was found with; initial weights and learning rates
+    then follow from it at any other width (maximal update parametrisation), so that the rate still
+    fits. Left out, they do not depend on another width."""
     data: DataConfig = DataConfig()
     tokenizer: TokenizerConfig = TokenizerConfig()
     model: ModelConfig = ModelConfig()
@@ -222,6 +226,34 @@ class RunConfig:
                 f"model.vocab_size is {vocab_size}, less than tokenizer.vocab_size = "
                 f"{self.tokenizer.vocab_size}; leave it out, or set at least as much"
             )
+
+        if self.base_width is not None:
+            self._check_width()
+
+    def _check_width(self) -> None:
+        if self.base_width is not None and self.base_width < 1:
+            raise ValueError(
+                f"base_width is {self.base_width}; choose the width that schedule.peak_lr was "
+                "found with, such as 128, or leave it out"
+            )
+        if self.optimizer.kind == "sgd":
+            raise ValueError(
+                f"base_width is {self.base_width}, but its rule is one of updates whose size does "
+                "not depend on the gradient's; choose optimizer.kind = 'adamw' or 'muon', or leave "
+                "base_width out"
+            )
+        has_last_norm = self.model.norm != "none" and self.model.placement == "pre"
+        if self.model.tie_embeddings and not has_last_norm:
+            raise ValueError(
+                f"base_width is {self.base_width}, which makes the gains of the norm before a "
+                "shared unembedding smaller, but this model has no norm there; choose "
+                "model.tie_embeddings = false, or leave base_width out"
+            )
+
+    @property
+    def width_ratio(self) -> float:
+        """Of the model that the learning rate was found with to this one."""
+        return 1.0 if self.base_width is None else self.base_width / self.model.d_model
 
     @property
     def batch_size(self) -> int:

@@ -48,8 +48,14 @@ class OptimizerConfig:
             )
 
 
-def make_optimizer(model: "nn.Module", config: OptimizerConfig) -> "Optimizer":
-    """The optimizer of a model's parameters; each step is told its learning rate."""
+def make_optimizer(
+    model: "nn.Module", config: OptimizerConfig, *, width_ratio: float = 1.0
+) -> "Optimizer":
+    """The optimizer of a model's parameters; each step is told its learning rate.
+
+    Args:
+        width_ratio: of the model that the learning rate was found with to this one.
+    """
     from modelwright.training.updates import Optimizer  # loads torch, which a config must not
 
-    return Optimizer(model, config)
+    return Optimizer(model, config, width_ratio=width_ratio)

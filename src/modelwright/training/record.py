@@ -41,6 +41,7 @@ def run_facts(prepared: Prepared, state: TrainingState) -> dict[str, Any]:
             {
                 "rule": group.rule,
                 "weight_decay": group.weight_decay,
+                "rate_factor": group.rate_factor,
                 "n_tensors": group.n_tensors,
                 "n_parameters": group.n_parameters,
             }

@@ -8,6 +8,7 @@ from modelwright.config.differences import Difference
 # A change of one of these would make another model of the weights, or another order of the text.
 fixed_settings = (
     "seed",
+    "base_width",
     "data.",
     "tokenizer.",
     "model.",

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from modelwright.model.width import rate_factor, role_of
 from modelwright.training.fused import FusedAdamW, FusedOptimizer, FusedSgd
 from modelwright.training.muon import Muon
 from modelwright.training.optimizers import OptimizerConfig, UpdateRule
@@ -15,12 +16,13 @@ Part = FusedOptimizer | Muon
 
 @dataclass(frozen=True)
 class ParameterGroup:
-    """Parameters that one rule changes with one weight decay."""
+    """Parameters that one rule changes with one weight decay and one share of the learning rate."""
 
     rule: UpdateRule
     weight_decay: float
     names: tuple[str, ...]
     n_parameters: int
+    rate_factor: float = 1.0
 
     @property
     def n_tensors(self) -> int:
@@ -28,19 +30,31 @@ class ParameterGroup:
         return len(self.names)
 
 
-def parameter_groups(model: nn.Module, config: OptimizerConfig) -> list[ParameterGroup]:
+def parameter_groups(
+    model: nn.Module, config: OptimizerConfig, *, width_ratio: float = 1.0
+) -> list[ParameterGroup]:
     """Divide a model's parameters, each shared one counted once.
 
     Matrices and embeddings decay; norms and biases do not.
+
+    Args:
+        width_ratio: of the model that the learning rate was found with to this one, from which
+            shares of the rate follow by the rule of `model/width.py`.
     """
     parameters = dict(model.named_parameters())
-    members: dict[tuple[UpdateRule, float], list[str]] = {}
+    is_tied = "unembedding.weight" not in parameters
+    members: dict[tuple[UpdateRule, float, float], list[str]] = {}
     for name, parameter in parameters.items():
-        weight_decay = config.weight_decay if parameter.ndim >= 2 else 0.0
-        members.setdefault((_rule(config.kind, name, parameter), weight_decay), []).append(name)
+        rule = _rule(config.kind, name, parameter)
+        role = role_of(name, n_axes=parameter.ndim, is_tied=is_tied)
+        factor = rate_factor(role, width_ratio, rule)
+        weight_decay = config.weight_decay / factor if parameter.ndim >= 2 else 0.0
+        members.setdefault((rule, weight_decay, factor), []).append(name)
     return [
-        ParameterGroup(rule, decay, tuple(names), sum(parameters[name].numel() for name in names))
-        for (rule, decay), names in members.items()
+        ParameterGroup(
+            rule, decay, tuple(names), sum(parameters[name].numel() for name in names), factor
+        )
+        for (rule, decay, factor), names in members.items()
     ]
 
 
@@ -67,9 +81,11 @@ class Optimizer:
       Liu et al. 2025, "Muon is Scalable for LLM Training", equation 4, for the scale.
     """
 
-    def __init__(self, model: nn.Module, config: OptimizerConfig) -> None:
+    def __init__(
+        self, model: nn.Module, config: OptimizerConfig, *, width_ratio: float = 1.0
+    ) -> None:
         self._parameters = dict(model.named_parameters())
-        self._groups = parameter_groups(model, config)
+        self._groups = parameter_groups(model, config, width_ratio=width_ratio)
         by_rule: dict[UpdateRule, list[ParameterGroup]] = {}
         for group in self._groups:
             by_rule.setdefault(group.rule, []).append(group)
@@ -100,7 +116,8 @@ class Optimizer:
         """
         for part in self.parts:
             for group in part.param_groups:
-                group["lr"] = learning_rate
+                factor = group["rate_factor"]
+                group["lr"] = learning_rate if factor == 1 else learning_rate * factor
             part.grad_scale, part.found_inf = divisor, void
             part.step()
 
@@ -151,7 +168,11 @@ class Optimizer:
 
     def _for_torch(self, group: ParameterGroup) -> dict[str, object]:
         parameters = [self._parameters[name] for name in group.names]
-        return {"params": parameters, "weight_decay": group.weight_decay}
+        return {
+            "params": parameters,
+            "weight_decay": group.weight_decay,
+            "rate_factor": group.rate_factor,
+        }
 
 
 def _make_part(rule: UpdateRule, groups: list[dict[str, object]], config: OptimizerConfig) -> Part:

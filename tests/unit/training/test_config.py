@@ -3,6 +3,7 @@ from typing import Any
 import pytest
 
 import small
+from modelwright.config.loading import load_settings
 from modelwright.training.assembly import set_way_of_working
 from modelwright.training.config import (
     CheckpointsConfig,
@@ -66,3 +67,23 @@ def test_the_chunk_of_the_loss_reaches_the_model(setting: Any, expected: int | N
     config = RunConfig(training=TrainingConfig(loss_chunk=setting))
     set_way_of_working(model, config, in_lanes=False, is_compiled=False)
     assert model.loss_chunk == expected
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (["base_width=0"], "base_width is 0; choose the width"),
+        (["base_width=64", "optimizer.kind=sgd"], "choose optimizer.kind = 'adamw' or 'muon'"),
+        (["base_width=64", "model.norm=none"], "choose model.tie_embeddings = false"),
+        (["base_width=64", "model.placement=post"], "choose model.tie_embeddings = false"),
+    ],
+)
+def test_a_base_width_is_refused_where_its_rule_does_not_hold(changes, message):
+    with pytest.raises(ValueError, match=message):
+        load_settings(RunConfig, None, changes)
+
+
+def test_the_ratio_of_widths_is_one_without_a_base_width():
+    assert RunConfig().width_ratio == 1.0
+    config = load_settings(RunConfig, None, ["base_width=64", "model.d_model=256"]).config
+    assert config.width_ratio == 0.25

@@ -479,3 +479,34 @@ def test_state_that_is_refused_changes_nothing():
 def test_settings_out_of_range_are_refused(wrong: dict[str, float], message: str):
     with pytest.raises(ValueError, match=message):
         config(**wrong)
+
+
+def test_the_rule_of_widths_gives_groups_their_share_of_the_rate_and_the_same_decay():
+    model = small.model(bias=True)
+    groups = parameter_groups(model, config(weight_decay=0.1), width_ratio=0.25)
+    found = {
+        name: (group.rate_factor, group.weight_decay) for group in groups for name in group.names
+    }
+    assert found["blocks.0.mlp.up.weight"] == (0.25, pytest.approx(0.4))
+    assert found["embedding.weight"] == (1.0, pytest.approx(0.1))
+    assert found["norm.weight"] == (0.25, 0.0)
+    assert found["blocks.0.mlp_norm.weight"] == (1.0, 0.0)
+    assert sum(group.n_parameters for group in groups) == sum(p.numel() for p in model.parameters())
+
+
+@pytest.mark.parametrize("kind", ["adamw", "muon"])
+@pytest.mark.parametrize("as_tensor", [False, True], ids=["float", "tensor"])
+def test_a_share_of_the_rate_is_the_same_as_a_smaller_rate(kind: str, as_tensor: bool):
+    plain, ruled = small.model(), small.model()
+    share = 0.25 if kind == "adamw" else 0.5
+    rate = 0.125
+    for model, ratio, lr in ((plain, 1.0, rate * share), (ruled, 0.25, rate)):
+        optimizer = make_optimizer(model, config(kind=kind, weight_decay=0.0), width_ratio=ratio)
+        for parameter in model.parameters():
+            parameter.grad = torch.sin(torch.arange(parameter.numel())).reshape(parameter.shape)
+        optimizer.step(torch.tensor(lr) if as_tensor else lr)
+    one, other = dict(plain.named_parameters()), dict(ruled.named_parameters())
+    name = "blocks.1.mlp.down.weight"
+    # A step of AdamW is the same but for the rounding of its rate.
+    torch.testing.assert_close(one[name], other[name], rtol=1e-6, atol=1e-7)
+    assert not torch.equal(one["embedding.weight"], other["embedding.weight"])
