@@ -81,7 +81,13 @@ def transfer(record: StudyRecord) -> tuple[Figure, str]:
     """The loss over the learning rate, a line a width."""
     losses: dict[tuple[str, int], dict[float, float | None]] = {}
     for variant in record.variants:
-        way, width = re.match(r"(\w+)-(\d+)_", variant.name).groups()  # type: ignore[union-attr]
+        named = re.match(r"(standard|scaled)-(\d+)_", variant.name)
+        if named is None:
+            raise ValueError(
+                f"{variant.name!r} is no variant of recipes/studies/width.toml, such as "
+                "standard-32_peak_lr-0.002; name the folder of that study"
+            )
+        way, width = named.groups()
         found = [
             run.final["validation_loss"]
             for run in record.runs_of(variant.name)

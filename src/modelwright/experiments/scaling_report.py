@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from modelwright.accounting.iso_flops import Growth
 from modelwright.accounting.law_intervals import Interval
 from modelwright.experiments.report import figure_cells, html_page, human_count, human_seconds
 from modelwright.experiments.scaling_analysis import Analysis, Checked, counts, to_json
@@ -125,8 +126,8 @@ def findings(analysis: Analysis) -> list[tuple[str, str]]:
     return lines
 
 
-def _range(growth: object) -> str:
-    told = growth.size_exponent  # type: ignore[attr-defined]
+def _range(growth: Growth) -> str:
+    told = growth.size_exponent
     return f" ({told.low:.3g} … {told.high:.3g})" if told.high > told.low else ""
 
 
