@@ -73,12 +73,40 @@ def fused_attention(kind: AttentionKind) -> Attend:
         if n_shared > 1:  # not all kernels know groups
             keys = keys.repeat_interleave(n_shared, dim=1)
             values = values.repeat_interleave(n_shared, dim=1)
+        if queries.device.type == "cpu":
+            return _on_processor(kind, queries, keys, values, visible, dropout)
         with sdpa_kernel(backend):
             return scaled_dot_product_attention(
                 queries, keys, values, visible, dropout, is_causal=visible is None
             )
 
     return attend
+
+
+def _on_processor(
+    kind: AttentionKind,
+    queries: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    visible: Tensor | None,
+    dropout: float,
+) -> Tensor:
+    """The kernel itself: PyTorch's choice among them is one for the whole process, and lanes that
+    make and undo it at the same time get each other's."""
+    bias = None
+    if visible is not None:
+        bias = queries.new_zeros(visible.shape).masked_fill(~visible, -torch.inf)
+    if kind == "math":
+        mixed, _ = torch.ops.aten._scaled_dot_product_attention_math(
+            queries, keys, values, bias, dropout, is_causal=visible is None
+        )
+    elif kind == "flash":
+        mixed, _ = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
+            queries, keys, values, dropout, is_causal=visible is None, attn_mask=bias
+        )
+    else:
+        raise RuntimeError(f"No available kernel on a CPU for {kind!r}; math and flash are")
+    return mixed
 
 
 def striped_attention(

@@ -1,5 +1,7 @@
 import itertools
+import sys
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -84,6 +86,27 @@ def test_a_kind_that_does_not_work_here_fails_instead_of_becoming_another():
     queries, keys, values = inputs(torch.float32)
     with pytest.raises(RuntimeError, match="No (viable backend|available kernel)"):
         make_attend("cudnn")(queries, keys, values, None, 0.0)
+
+
+def test_threads_do_not_get_the_kernel_that_another_asks_for():
+    given = inputs(torch.float32)
+    kinds: list[AttentionKind] = ["math", "flash"]
+
+    def mixed_by(kind: AttentionKind) -> Tensor:
+        return make_attend(kind)(*given, None, 0.0)
+
+    alone = [mixed_by(kind) for kind in kinds]
+    assert not torch.equal(*alone)  # or this shows nothing
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)  # take turns within every call
+    try:
+        with ThreadPoolExecutor(4) as threads:
+            repeated = kinds * 500
+            found = list(threads.map(mixed_by, repeated))
+    finally:
+        sys.setswitchinterval(interval)
+    for kind, mixed in zip(repeated, found, strict=True):
+        assert torch.equal(mixed, alone[kinds.index(kind)])
 
 
 def test_query_heads_share_the_keys_and_values_of_their_group():
