@@ -408,6 +408,44 @@ def test_a_longer_run_learns_the_stories(tmp_path: Path):
     assert measured[-1] < 4.2
 
 
+def test_where_the_loss_will_end_is_said_from_a_third_on_and_a_stop_changes_nothing(tmp_path: Path):
+    changes = [
+        "training.n_steps=240",
+        "training.batch_tokens=256",
+        "training.micro_batch=16",
+        "evaluation.every_steps=40",
+        "samples.every_steps=999",
+        "checkpoints.every_steps=100",
+    ]
+    config = small.run_config(tmp_path, *changes)
+    notes: dict[int, str] = {}
+
+    def listen(progress: Progress) -> None:
+        if progress.phase == "training":
+            notes[int(progress.done)] = progress.note
+
+    train(config, tmp_path / "run", on_progress=listen)
+    records = read_metrics(tmp_path / "run")
+    said = {r["step"]: r for r in records if "forecast_loss" in r}
+    assert list(said) == [120, 160, 200]  # half of 80 steps is too little, and 240 is the end
+    for record in said.values():
+        assert record["forecast_low"] < record["forecast_loss"] < record["forecast_high"]
+    end = records[-1]["validation_loss"]
+    assert said[200]["forecast_low"] < end < said[200]["forecast_high"]
+    assert end < said[200]["forecast_loss"] * 1.05
+    told = f"end at about {said[120]['forecast_loss']:.2f} ("
+    assert [step for step, note in notes.items() if told in note] == list(range(120, 160))
+    assert "end at about" not in notes[119] + notes[240]
+    assert "forecast of the last loss" in write_report(tmp_path / "run").read_text()
+
+    with pytest.raises(Interrupted):
+        train(config, tmp_path / "stopped", on_progress=stopping_after(150))
+    resume(tmp_path / "stopped")
+    again = {r["step"]: r for r in read_metrics(tmp_path / "stopped") if "forecast_loss" in r}
+    for name in ("forecast_loss", "forecast_low", "forecast_high"):
+        assert [r[name] for r in again.values()] == [r[name] for r in said.values()]
+
+
 def test_the_report_stands_on_its_own(finished: Path):
     page = write_report(finished).read_text()
     for expected in (

@@ -112,6 +112,24 @@ def learning_rate_plot(records: Records) -> str:
     return _line(records, "learning_rate", "learning rate")
 
 
+def forecast_plot(records: Records) -> str:
+    """What was said of the last validation loss while it was to come, and what it came to."""
+    said = with_number(records, "forecast_loss")
+    steps = [r["step"] for r in said]
+    last = with_number(records, "validation_loss")[-1]
+
+    def draw(axes: Axes) -> None:
+        low, high = ([r[name] for r in said] for name in ("forecast_low", "forecast_high"))
+        axes.fill_between(steps, low, high, color=accent, alpha=0.2, linewidth=0)
+        axes.plot(steps, [r["forecast_loss"] for r in said], color=accent, linewidth=1.3)
+        if last["step"] > steps[-1]:  # the one that was to come
+            axes.plot(last["step"], last["validation_loss"], color=second, marker="o", markersize=5)
+        axes.set_ylabel("forecast of the last loss")
+        axes.set_xlabel("step")
+
+    return svg(draw, wide=False)
+
+
 def speed_plot(records: Records) -> str:
     """Tokens per second over steps."""
     return _line(records, "tokens_per_second", "tokens per second", from_zero=True)

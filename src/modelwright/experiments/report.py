@@ -227,6 +227,7 @@ def _small_plots(records: list[dict[str, Any]]) -> str:
     """A curve for each number that was recorded."""
     curves = {
         "learning_rate": plots.learning_rate_plot,
+        "forecast_loss": plots.forecast_plot,
         "gradient_norm": plots.gradient_norm_plot,
         "tokens_per_second": plots.speed_plot,
         "mfu": plots.mfu_plot,

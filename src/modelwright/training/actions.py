@@ -1,4 +1,4 @@
-"""What happens now and then while a model trains: evaluate, sample, save.
+"""What happens now and then while a model trains: evaluate, forecast, sample, save.
 
 Scoring on tasks is in `task_scores.py`.
 """
@@ -20,6 +20,7 @@ from modelwright.runtime.seeding import stream_seed
 from modelwright.tokenizer.tokenizer import Tokenizer
 from modelwright.training.attempt import TrainingState
 from modelwright.training.config import EvaluationConfig, SamplesConfig
+from modelwright.training.curve_forecast import Curve
 
 
 class Evaluate:
@@ -62,6 +63,28 @@ class Evaluate:
                 batch_size=state.micro_batch,
                 is_stopped=lambda: self.stop.requested,
             )
+
+
+class ForecastEnd:
+    """Say where the validation loss is going to end, right after it was measured."""
+
+    name = "forecast"
+
+    def __init__(self, every_steps: int, curve: Curve) -> None:
+        self.every_steps = every_steps
+        self.curve = curve
+
+    def __call__(self, state: TrainingState) -> dict[str, Any]:
+        if state.validation_loss is None:
+            return {}
+        found = state.forecast = self.curve.forecast(state.step, state.validation_loss)
+        if found is None:
+            return {}
+        return {
+            "forecast_loss": found.loss,
+            "forecast_low": found.low,
+            "forecast_high": found.high,
+        }
 
 
 class Sample:

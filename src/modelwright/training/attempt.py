@@ -20,6 +20,7 @@ from modelwright.training import policies
 from modelwright.training.averaging import Average
 from modelwright.training.capture import RecordedStep
 from modelwright.training.config import RunConfig
+from modelwright.training.curve_forecast import Forecast
 from modelwright.training.lanes import Lanes
 from modelwright.training.out_of_memory import OutOfMemory
 from modelwright.training.precision import LossScale
@@ -43,6 +44,7 @@ class TrainingState:
         left_out: numbers of the batches that are not learned from.
         recent_losses: of the last steps, oldest first.
         validation_loss: measured after this very step, if it was.
+        forecast: of the loss at the end, made when it was last measured; None if there is none.
         measured: the names of what happens now and then that is on record of this very step.
         gate: 1 on the device while steps come to nothing, as `training_step` takes it.
         ahead: the step after the last one, where it was started already.
@@ -62,6 +64,7 @@ class TrainingState:
     left_out: list[int] = field(default_factory=list)
     recent_losses: list[float] = field(default_factory=list)
     validation_loss: float | None = None
+    forecast: Forecast | None = None
     measured: list[str] = field(default_factory=list)
     gate: Tensor = field(init=False)
     ahead: "Attempt | None" = None

@@ -164,7 +164,9 @@ def _note(state: TrainingState, metrics: dict[str, Any]) -> str:
     """What stands beside the progress bar."""
     last = state.recent_losses[-20:]
     loss = f"loss {sum(last) / len(last):.3f} · " if last else ""
-    return f"{loss}{metrics['tokens_per_second']:,.0f} tokens/s · {metrics['mfu']:.0%} of peak"
+    end = f"end at about {state.forecast} · " if state.forecast else ""
+    speed = f"{metrics['tokens_per_second']:,.0f} tokens/s · {metrics['mfu']:.0%} of peak"
+    return f"{loss}{end}{speed}"
 
 
 def _progress(state: TrainingState, config: RunConfig, note: str) -> Progress:

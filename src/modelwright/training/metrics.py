@@ -40,6 +40,9 @@ usual_names = frozenset(
         "data_ids",
         "samples",
         "tasks",
+        "forecast_loss",
+        "forecast_low",
+        "forecast_high",
     )
 )
 longest_list = 8

@@ -30,13 +30,14 @@ from modelwright.data.folder import Data
 from modelwright.runtime.files import lock_folder, require_writable, write_atomically
 from modelwright.runtime.interrupts import StopRequest, stop_on_signals
 from modelwright.runtime.progress import Listener, nobody
-from modelwright.training.actions import Evaluate, Sample, Save
+from modelwright.training.actions import Evaluate, ForecastEnd, Sample, Save
 from modelwright.training.assembly import Prepared, fresh_state, make_loader, prepare
 from modelwright.training.attempt import TrainingState
 from modelwright.training.config import RunConfig
+from modelwright.training.curve_forecast import Curve
 from modelwright.training.fine_tuning import require_same_tokenizer, with_initial_model
 from modelwright.training.loop import Action, run_loop
-from modelwright.training.metrics import config_file, forget_after, metrics_file
+from modelwright.training.metrics import config_file, forget_after, metrics_file, read_metrics
 from modelwright.training.record import Record, note_changes, run_facts, step_flops, write_facts
 from modelwright.training.same_run import require_same_run
 from modelwright.training.task_scores import ScoreTasks
@@ -326,6 +327,9 @@ def _run(
             tensorboard=config.training.tensorboard,
         )
         open_things.callback(record.close)
+        curve = Curve(config.schedule, n_steps=config.training.n_steps)
+        for metrics in read_metrics(run_folder):
+            curve.add(metrics)
         writer = open_things.enter_context(
             Writer(run_folder, keep_of(config), background=config.checkpoints.background)
         )
@@ -338,6 +342,7 @@ def _run(
                 bytes_per_token=data.validation_bytes_per_token,
                 stop=stop,
             ),
+            ForecastEnd(config.evaluation.every_steps, curve),
             *_scored_tasks(prepared, stop, on_progress),
             Sample(config.samples, data.tokenizer, seed=config.seed, tell=on_sample, stop=stop),
         ]
@@ -347,9 +352,11 @@ def _run(
             checkpoint, _ = newest_checkpoint(run_folder)
             restore(state, checkpoint, prepared)
             record.go_back(state.step)
+            curve.forget_after(state.step)
 
         def put_on_record(metrics: dict[str, Any]) -> None:
             record.write(metrics)
+            curve.add(metrics)
             on_metrics(metrics)
 
         run_loop(

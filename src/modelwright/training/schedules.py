@@ -61,7 +61,7 @@ def learning_rate(config: ScheduleConfig, *, step: int, n_steps: int) -> float:
     Args:
         step: from 0 to n_steps - 1.
     """
-    n_warmup = _count(config.warmup, n_steps)
+    n_warmup = warmup_steps(config, n_steps)
     if step < n_warmup:
         return config.peak_lr * (step + 1) / n_warmup
     n_left = n_steps - 1 - n_warmup  # after the first step that is not warm-up
@@ -76,6 +76,11 @@ def learning_rate(config: ScheduleConfig, *, step: int, n_steps: int) -> float:
         case "cosine":
             height = (1 + math.cos(math.pi * _progress(step, n_steps, n_left))) / 2
     return config.peak_lr * (config.floor + (1 - config.floor) * height)
+
+
+def warmup_steps(config: ScheduleConfig, n_steps: int) -> int:
+    """How many steps the warm-up has."""
+    return _count(config.warmup, n_steps)
 
 
 def _count(setting: int | float, n_steps: int) -> int:
