@@ -47,13 +47,13 @@ class Usual:
         error_share: the same as a share of what is still to come.
     """
 
-    fall: float = 0.09
-    fall_spread: float = 0.18
-    gain: float = 0.42
-    gain_spread: float = 0.31
-    wiggle: float = 0.003
-    error: float = 0.017
-    error_share: float = 0.23
+    fall: float = 0.0
+    fall_spread: float = 0.13
+    gain: float = 0.35
+    gain_spread: float = 0.24
+    wiggle: float = 0.001
+    error: float = 0.016
+    error_share: float = 0.25
 
 
 @dataclass(frozen=True)
