@@ -216,30 +216,35 @@ def require_determined(points: Sequence[Point]) -> None:
                 f"the loss of {point.name} is {point.loss}, and a law is fitted to the logarithm "
                 "of losses; leave runs that diverged out"
             )
-    sizes = sorted({point.n_parameters for point in points})
-    lengths = sorted({point.n_tokens for point in points})
+    if why := why_undetermined([(point.n_parameters, point.n_tokens) for point in points]):
+        raise ValueError(why)
+
+
+def why_undetermined(runs: Sequence[tuple[int, int]]) -> str:
+    """Why no law follows from runs of so many parameters and tokens; empty if one may."""
+    sizes, lengths = sorted({n for n, _ in runs}), sorted({d for _, d in runs})
     for what, values in (("sizes of model", sizes), ("numbers of tokens", lengths)):
         if len(values) < fewest_values:
             there = ", ".join(f"{value:,}" for value in values)
-            raise ValueError(
+            return (
                 f"the runs have {len(values)} different {what} ({there}), but the law wants at "
                 f"least {fewest_values} to tell a power from a constant; train "
                 f"{fewest_values - len(values)} more"
             )
-    if len(points) < fewest_points:
-        raise ValueError(
-            f"there are {len(points)} runs, but five unknowns want at least {fewest_points}; add "
+    if len(runs) < fewest_points:
+        return (
+            f"there are {len(runs)} runs, but five unknowns want at least {fewest_points}; add "
             "another budget for some of the sizes"
         )
-    log_n = np.log([point.n_parameters for point in points])
-    log_d = np.log([point.n_tokens for point in points])
+    log_n, log_d = np.log(runs).T
     correlation = abs(float(np.corrcoef(log_n, log_d)[0, 1]))
     if correlation > most_correlated:
-        raise ValueError(
+        return (
             "the runs lie on one line of sizes and tokens (a correlation of their logarithms of "
             f"{correlation:.4f}), along which what size gives and what tokens give cannot be told "
             "apart; train some of the sizes on more or on fewer tokens for each parameter"
         )
+    return ""
 
 
 def _require_plausible(unknowns: Floats) -> None:

@@ -72,6 +72,8 @@ def scaling(
     folder = out or Path("ladders") / ladder.study.name
     for sentence in ladder.left_out:
         print(f"note: left out: {sentence}", file=sys.stderr)
+    if ladder.undetermined:
+        print(f"note: this ladder will show no law: {ladder.undetermined}", file=sys.stderr)
     for sentence in ladder.repeating:
         print(f"note: repeats text: {sentence}", file=sys.stderr)
     if fit_only:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from modelwright.accounting.flops import training_flops
+from modelwright.accounting.law_fit import why_undetermined
 from modelwright.accounting.parameters import count_parameters
 from modelwright.config.loading import load_settings
 from modelwright.config.schema import settings
@@ -207,6 +208,8 @@ class Ladder:
         fitted: names of the variants that the law is fitted to; the others check it.
         left_out: a sentence for each run that would repeat text.
         repeating: a sentence for each run that does.
+        undetermined: why no law will follow from the fitted runs, however they end; empty if one
+            may.
         n_unique_tokens: that a run can see before it sees one again.
     """
 
@@ -215,6 +218,7 @@ class Ladder:
     fitted: tuple[str, ...]
     left_out: tuple[str, ...]
     repeating: tuple[str, ...]
+    undetermined: str
     n_unique_tokens: int
 
 
@@ -299,12 +303,16 @@ def lay_out(study: Study, ladder: LadderConfig, data: Data, *, with_check: bool 
         steps = [step for step in steps if not said[step.variant.name]]
     if not steps:
         raise ValueError(f"every run of {study.path} would see text twice: {repeating[0]}")
+    in_fit = [step for step in steps if step.variant.name in fitted]
     return Ladder(
         study=dataclasses.replace(study, variants=tuple(step.variant for step in steps)),
         config=ladder,
-        fitted=tuple(step.variant.name for step in steps if step.variant.name in fitted),
+        fitted=tuple(step.variant.name for step in in_fit),
         left_out=repeating if ladder.repeats == "leave_out" else (),
         repeating=repeating if ladder.repeats == "allow" else (),
+        undetermined=why_undetermined(
+            [(step.n_parameters, step.config.n_tokens) for step in in_fit for _ in study.seeds]
+        ),
         n_unique_tokens=maker.n_unique_tokens(steps[0].config),
     )
 
@@ -315,6 +323,7 @@ class _Step:
 
     variant: Variant
     config: RunConfig
+    n_parameters: int
 
 
 @dataclass(frozen=True)
@@ -374,7 +383,7 @@ class _Maker:
             "training.n_steps": n_steps,
             "evaluation.every_steps": math.ceil(n_steps / self.ladder.n_evaluations),
         }
-        return _Step(Variant(name=whole, changes=changes), self._config(changes))
+        return _Step(Variant(name=whole, changes=changes), self._config(changes), n_parameters)
 
     def n_unique_tokens(self, config: RunConfig) -> int:
         """That a run sees before it sees one again."""

@@ -111,6 +111,26 @@ def test_the_check_is_outside_the_fit(tmp_path, data):
         laid_out(tmp_path, data, two_sizes + "[[budget]]\ntokens = 6400\n", with_check=True)
 
 
+def test_a_ladder_that_will_show_no_law_says_so_before_it_is_trained(tmp_path, data):
+    third = "[[size]]\nd_model = 48\nn_layers = 1\n"
+    flops = "".join(f"[[budget]]\nflops = {n}e8\n" for n in (2, 4))
+    found = {
+        text: laid_out(tmp_path, data, text).undetermined
+        for text in (
+            two_sizes + flops,
+            two_sizes + third + "[[budget]]\nflops = 2e8\n",
+            two_sizes + third + "".join(f"[[budget]]\ntokens = {n}\n" for n in (1600, 3200)),
+            two_sizes + third + flops,
+        )
+    }
+    few_sizes, few_runs, few_lengths, enough = found.values()
+    assert "2 different sizes of model" in few_sizes
+    assert "train 1 more" in few_sizes
+    assert "there are 3 runs" in few_runs
+    assert "2 different numbers of tokens (1,600, 3,200)" in few_lengths
+    assert enough == ""
+
+
 def test_a_budget_may_name_its_sizes(tmp_path, data):
     ladder = laid_out(tmp_path, data, two_sizes + '[[budget]]\ntokens = 6400\nsizes = ["wide"]\n')
     assert ladder.fitted == ("wide_0.0064M",)
