@@ -17,19 +17,23 @@ from typer.testing import CliRunner, Result
 import small_study
 from modelwright.cli.app import app
 from modelwright.cli.study import study as study_command
+from modelwright.config.loading import load_settings
 from modelwright.experiments.study import (
     choose_cluster_places,
     choose_places,
     plan_missing,
     run_study,
 )
+from modelwright.experiments.study_cost import cost_section
 from modelwright.experiments.study_file import load_study
 from modelwright.experiments.study_folder import read_study
 from modelwright.experiments.study_record import StudyRecord
 from modelwright.experiments.study_results import compare
 from modelwright.experiments.study_worker import outcome_file
 from modelwright.experiments.verdicts import headline
+from modelwright.planning.foresight import is_planned
 from modelwright.training.assembly import prepare
+from modelwright.training.config import RunConfig
 from modelwright.training.metrics import read_metrics
 from modelwright.training.runs import train
 
@@ -181,6 +185,19 @@ def test_the_record_is_plain_json_with_folders_from_where_it_is(study: StudyReco
     content = json.loads((folder / "study.json").read_text())
     assert content["runs"][0]["folder"] == "runs/norm-seed1"
     assert content["variants"][1]["changes"] == {"model.norm": "none", "model.mlp": "silu"}
+
+
+def test_each_run_has_its_plan_and_the_first_of_a_kind_what_came_of_it(study: StudyRecord):
+    for run in (run for run in study.runs if run.outcome == "finished"):
+        config = load_settings(RunConfig, run.folder / "config.toml").config
+        assert is_planned(run.folder, config), run.folder
+    norms = [run.folder for run in study.runs if run.variant == "norm"]
+    verified = [folder for folder in norms if (folder / "verify.json").is_file()]
+    assert 1 <= len(verified) < len(norms)
+    plans = [json.loads((folder / "plan.json").read_text()) for folder in norms]
+    assert {plan["n_parameters"] for plan in plans} == {plans[0]["n_parameters"]}
+    section = cost_section(results := compare(study), results.variants)
+    assert "predicted and measured" in section
 
 
 def call(*arguments: object) -> Result:

@@ -120,7 +120,7 @@ def plan_study(
     is_measured = True
     for name, n_runs, config, is_most in runs:
         device = _device_of(config)
-        key = _what_costs(config)
+        key = what_costs(config)
         if key not in plans:
             plans[key] = make_plan(config, device, rates=stored_rates(device))
         plan = plans[key]
@@ -232,7 +232,7 @@ def _run_seconds(config: RunConfig, step: Range) -> Range:
     return step.times(config.training.n_steps + n_measured * forward)
 
 
-def _what_costs(config: RunConfig) -> Any:
+def what_costs(config: RunConfig) -> Any:
     """What of a config a plan's step depends on."""
     training = dataclasses.replace(config.training, n_steps=1)
     return config.model, config.tokenizer, training, config.optimizer

@@ -10,6 +10,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,15 @@ import torch
 from modelwright.data.folder import Data, open_data
 from modelwright.experiments.divergence import Diverged, Watch
 from modelwright.experiments.study_config import DivergenceConfig
+from modelwright.experiments.study_plan import what_costs
 from modelwright.experiments.study_record import Outcome
+from modelwright.planning.foresight import is_planned, plan_run, write_plan
+from modelwright.planning.plan import Plan
+from modelwright.planning.verify import verify_run
+from modelwright.runtime.device import describe_machine
 from modelwright.runtime.files import lock_folder, write_atomically
 from modelwright.runtime.manifest import file_name as manifest_file
+from modelwright.training.assembly import Prepared
 from modelwright.training.config import RunConfig
 from modelwright.training.loop import Interrupted
 from modelwright.training.metrics import config_file, metrics_file, read_metrics
@@ -138,17 +145,56 @@ def _train(task: RunTask, report: Report) -> tuple[Outcome, str | None]:
             last_report = time.monotonic()
             report(RunReport(step=metrics["step"], validation_loss=loss))
 
+    foresight = _Foresight(task.folder)
     data = _data_of(task.config)
     if (task.folder / config_file).exists():
         _wait_until_free(task.folder)
         if (task.folder / metrics_file).is_file():
             for record in read_metrics(task.folder):
                 watch.add(record)
-        resume(task.folder, on_metrics=on_metrics, data=data)
+        resume(task.folder, on_metrics=on_metrics, on_ready=foresight.plan, data=data)
     else:
-        train(task.config, task.folder, on_metrics=on_metrics, data=data)
+        train(task.config, task.folder, on_metrics=on_metrics, on_ready=foresight.plan, data=data)
+    foresight.compare()
     verdict = watch.verdict()
     return ("diverged", verdict) if verdict else ("finished", None)
+
+
+class _Foresight:
+    """What a run was going to take, and what it took, beside it in its folder.
+
+    A worker plans once for all runs that take the same, and compares the first of them, for which
+    PyTorch counts the work of a step. No prediction is worth a run: what cannot be planned or
+    compared goes on without, and the page has a dash there.
+    """
+
+    def __init__(self, run_folder: Path) -> None:
+        self.run_folder = run_folder
+        self.is_first = False
+        self.device = torch.device("cpu")
+
+    def plan(self, prepared: Prepared) -> None:
+        """Write `plan.json`."""
+        self.device = prepared.device
+        if is_planned(self.run_folder, prepared.config):
+            return
+        key = repr((what_costs(prepared.config), prepared.config.training.n_steps))
+        if key not in _plans:
+            self.is_first = True
+            _plans[key] = None
+            with suppress(Exception):
+                _plans[key] = plan_run(prepared)
+        if (plan := _plans[key]) is not None:
+            write_plan(self.run_folder, prepared.config, plan)
+
+    def compare(self) -> None:
+        """Write `verify.json`, for the first run of its kind."""
+        if self.is_first:
+            with suppress(Exception):
+                verify_run(self.run_folder, describe_machine(self.device))
+
+
+_plans: dict[str, Plan | None] = {}
 
 
 def _wait_until_free(folder: Path) -> None:

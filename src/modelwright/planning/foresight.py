@@ -92,11 +92,19 @@ def keep_plan(run_folder: Path, prepared: Prepared) -> None:
     Raises:
         ValueError: if it cannot be planned.
     """
-    settings = settings_hash(prepared.config)
+    if not is_planned(run_folder, prepared.config):
+        write_plan(run_folder, prepared.config, plan_run(prepared))
+
+
+def is_planned(run_folder: Path, config: RunConfig) -> bool:
+    """Whether a plan of these very settings is in a run's folder."""
     there = read_plan(run_folder)
-    if there is not None and there.get("settings_sha256") == settings:
-        return
-    plain = {"settings_sha256": settings} | plan_run(prepared).to_json()
+    return there is not None and there.get("settings_sha256") == settings_hash(config)
+
+
+def write_plan(run_folder: Path, config: RunConfig, plan: Plan) -> None:
+    """Write the plan of a run of these settings into its folder."""
+    plain = {"settings_sha256": settings_hash(config)} | plan.to_json()
     write_atomically(run_folder / plan_file, json.dumps(plain, indent=2) + "\n")
 
 
