@@ -1,6 +1,8 @@
 """The pictures of what a study's runs came to: every seed, differences, basins, batch sizes."""
 
+import math
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 import matplotlib
 
@@ -196,7 +198,7 @@ def basin_figure(results: Results, axis: NumericAxis) -> Figure:
                 markeredgewidth=0.5, zorder=3,
             )  # fmt: skip
             _cross_out(axes, value, one, color, n)
-    _spread_values(axes, axis.values)
+    _spread_values(axes, axis.values, n_letters=80)
     finals = [final for line in axis.lines for _, one in line.points for final in one.finals]
     if finals and min(finals) > 0 and max(finals) / min(finals) > 3:
         axes.set_yscale("log")
@@ -229,15 +231,32 @@ def _cross_out(axes: Axes, value: float, one: VariantResult, color: str, n: int)
     )  # fmt: skip
 
 
-def _spread_values(axes: Axes, values: Sequence[float]) -> None:
-    """A log axis where the values go by ratio; where they are few, each is named."""
-    if min(values) > 0 and max(values) / min(values) >= 4:
+def _spread_values(axes: Axes, values: Sequence[float], *, n_letters: int) -> None:
+    """A log axis where the values go by ratio; where they are few, each is named.
+
+    Args:
+        n_letters: how many there is room for along the axis; names that need more are turned.
+    """
+    is_log = min(values) > 0 and max(values) / min(values) >= 4
+    if is_log:
         axes.set_xscale("log")
     if len(values) <= 9:
         axes.xaxis.set_major_locator(FixedLocator(list(values)))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: value_label(value)))
+        if are_crowded(sorted(values), n_letters, is_log=is_log):
+            axes.tick_params(axis="x", labelrotation=45)
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_minor_formatter(NullFormatter())
+
+
+def are_crowded(values: Sequence[float], n_letters: int, *, is_log: bool) -> bool:
+    """Whether the names of neighbours would touch."""
+    places = [math.log(value) if is_log else value for value in values]
+    length = places[-1] - places[0] or 1.0
+    return any(
+        (right - left) / length * n_letters < (len(value_label(a)) + len(value_label(b))) / 2 + 1
+        for (left, right), (a, b) in zip(pairwise(places), pairwise(values), strict=True)
+    )
 
 
 def _mark_best(axes: Axes, results: Results, axis: NumericAxis) -> None:
@@ -280,13 +299,11 @@ def batch_figure(results: Results, axis: NumericAxis) -> Figure | None:
     ]
     for axes, (along, label) in zip(panels, asked, strict=True):
         _draw_batches(axes, axis.lines, curves, targets, along)
-        _spread_values(axes, axis.values)
+        _spread_values(axes, axis.values, n_letters=35)
         axes.set_yscale("log")
         number_log(axes)
         axes.set_xlabel(setting_label(axis.setting))
         axes.set_ylabel(label)
-        for tick in axes.get_xticklabels():
-            tick.set_rotation(30)
     panels[1].legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=8.5)
     return figure
 

@@ -13,7 +13,7 @@ import simulated_study
 from modelwright.experiments.statistics import Outcomes
 from modelwright.experiments.study_curves import difference_curve, mean_curve, run_curve, thinned
 from modelwright.experiments.study_looks import compact, looks_of
-from modelwright.experiments.study_plots import first_below, in_order
+from modelwright.experiments.study_plots import are_crowded, first_below, in_order
 from modelwright.experiments.study_record import StudyRecord, StudyRun, Variant
 from modelwright.experiments.study_results import Results, RunResult, VariantResult, compare
 from modelwright.experiments.study_settings import (
@@ -249,3 +249,20 @@ def test_a_picture_for_a_page_keeps_its_shape_and_has_its_own_ids():
 def test_a_loss_that_is_no_number_is_no_point_of_a_curve():
     run = a_run(1, [3.0, math.inf, 2.0])
     assert run_curve(run, "loss").y.tolist() == [3.0, 2.0]
+
+
+@pytest.mark.parametrize(
+    ("values", "n_letters", "touch"),
+    [
+        ([256, 2048, 8192, 65_536, 114_688, 262_144], 80, True),  # 65,536 and 114,688
+        ([256, 2048, 16_384, 262_144], 80, False),
+        ([256, 2048, 16_384, 262_144], 15, True),
+        ([1e-5, 1e-4, 3e-4, 1e-3], 80, False),
+        ([256], 80, False),
+    ],
+)
+def test_names_along_an_axis_are_turned_where_they_would_touch(
+    values: list[float], n_letters: int, touch: bool
+):
+    assert are_crowded(values, n_letters, is_log=True) is touch
+    assert not are_crowded([1.0, 2.0, 3.0], 80, is_log=False)
