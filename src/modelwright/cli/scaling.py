@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING
 import typer
 
 from modelwright.cli.display import progress_bars
-from modelwright.cli.study import require_consent
+from modelwright.cli.study import (
+    change_all,
+    only_the_plan,
+    require_consent,
+    runs_at_once,
+    which_gpus,
+    without_asking,
+)
 
 if TYPE_CHECKING:
     from modelwright.experiments.ladder import Count, Ladder, LadderConfig
@@ -21,14 +28,14 @@ def scaling(
     what: list[Path] = typer.Argument(
         ..., help="A ladder in TOML; or with --fit-only, run folders or folders of runs."
     ),
-    overrides: list[str] = typer.Option(
-        [], "--set", metavar="SECTION.KEY=VALUE", help="Change one setting of all runs."
-    ),
+    overrides: list[str] = change_all,
     out: Path | None = typer.Option(
         None, "--out", help="The folder for all of it; left out, ladders/ and the ladder's name."
     ),
     check: bool = typer.Option(
-        False, "--check", help="Also train the run of [check], outside the fit, and judge by it."
+        False,
+        "--check",
+        help="Also train the run of the check section, outside the fit, and judge by it.",
     ),
     fit_only: bool = typer.Option(
         False, "--fit-only", help="Train nothing: fit the runs that are there."
@@ -36,16 +43,10 @@ def scaling(
     budget: list[float] = typer.Option(
         [], "--budget", metavar="FLOPS", help="Also tell the best split of so much work."
     ),
-    yes: bool = typer.Option(False, "--yes", help="Begin without asking, whatever it takes."),
-    plan_only: bool = typer.Option(
-        False, "--plan-only", "--dry-run", help="Show the plan of what is missing, and end."
-    ),
-    at_once: int | None = typer.Option(
-        None, "--at-once", metavar="N", help="Runs at the same time on each device; left out, one."
-    ),
-    devices: str | None = typer.Option(
-        None, "--devices", metavar="0,1", help="Which GPUs; left out, all there are."
-    ),
+    yes: bool = without_asking,
+    plan_only: bool = only_the_plan,
+    at_once: int | None = runs_at_once,
+    devices: str | None = which_gpus,
 ) -> None:
     """Train models of several sizes for several budgets and fit a scaling law to their losses.
 

@@ -16,25 +16,32 @@ if TYPE_CHECKING:
 
 longest_unasked_seconds = 300.0
 
+# What every command that trains many runs has.
+change_all: list[str] = typer.Option(
+    [], "--set", metavar="SECTION.KEY=VALUE", help="Change one setting of all runs."
+)
+without_asking: bool = typer.Option(False, "--yes", help="Begin without asking, whatever it takes.")
+only_the_plan: bool = typer.Option(
+    False, "--plan-only", "--dry-run", help="Show the plan of what is missing, and end."
+)
+runs_at_once: int | None = typer.Option(
+    None, "--at-once", metavar="N", help="Runs at the same time on each device; left out, one."
+)
+which_gpus: str | None = typer.Option(
+    None, "--devices", metavar="0,1", help="Which GPUs; left out, all there are."
+)
+
 
 def study(
     file: Path = typer.Argument(..., help="A study in TOML, such as recipes/studies/toy.toml."),
-    overrides: list[str] = typer.Option(
-        [], "--set", metavar="SECTION.KEY=VALUE", help="Change one setting of all runs."
-    ),
+    overrides: list[str] = change_all,
     out: Path | None = typer.Option(
         None, "--out", help="The study's folder; left out, studies/ and its name."
     ),
-    yes: bool = typer.Option(False, "--yes", help="Begin without asking, whatever it takes."),
-    plan_only: bool = typer.Option(
-        False, "--plan-only", "--dry-run", help="Show the plan of what is missing, and end."
-    ),
-    at_once: int | None = typer.Option(
-        None, "--at-once", metavar="N", help="Runs at the same time on each device; left out, one."
-    ),
-    devices: str | None = typer.Option(
-        None, "--devices", metavar="0,1", help="Which GPUs; left out, all there are."
-    ),
+    yes: bool = without_asking,
+    plan_only: bool = only_the_plan,
+    at_once: int | None = runs_at_once,
+    devices: str | None = which_gpus,
     engine: str = typer.Option(
         "processes", help="Who trains: processes on this machine, or a ray cluster."
     ),
