@@ -10,12 +10,16 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from typer.main import get_command
 
 import command
 import small
+from modelwright.cli.app import app
 
 program = [sys.executable, "-m", "modelwright"]
 call = command.run
@@ -254,6 +258,26 @@ def test_config_shows_origins_and_schema(tmp_path: Path):
     assert "n_layers = 9 # --set model.n_layers=9" in shown
     schema = json.loads(call("config", "--schema", cwd=tmp_path).stdout)
     assert schema["properties"]["seed"]["type"] == "integer"
+
+
+def commands_of(group: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    yield name, group
+    for part, inner in getattr(group, "commands", {}).items():
+        yield from commands_of(inner, f"{name} {part}".strip())
+
+
+@pytest.mark.parametrize(
+    ("name", "verb"),
+    [(name, verb) for name, verb in commands_of(get_command(app)) if "commands" not in vars(verb)],
+)
+def test_what_help_says_stands_there_to_the_last_bracket(
+    name: str, verb: Any, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("typer.rich_utils.MAX_WIDTH", 400)
+    shown = " ".join(call(*name.split(), "--help").stdout.split())
+    for parameter in verb.params:
+        told = (parameter.help or "").replace("\\[", "[")
+        assert re.search(re.escape(told).replace("\\ ", r"\W+"), shown), f"{name}: {told}"
 
 
 def test_version_is_said(tmp_path: Path):

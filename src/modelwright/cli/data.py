@@ -24,7 +24,7 @@ def data() -> None:
 @app.command("build")
 def build(
     recipe: Path | None = typer.Argument(
-        None, help="A recipe whose [data] and [tokenizer] are built; none builds the defaults."
+        None, help="A recipe whose \\[data] and \\[tokenizer] are built; none builds the defaults."
     ),
     source: str | None = typer.Option(
         None,

@@ -36,7 +36,9 @@ def evaluate(
         None, "--data", envvar="MODELWRIGHT_EVAL_DATA", help="The folder with the tasks' files."
     ),
     fetch: bool = typer.Option(
-        False, "--fetch", help="Fetch files that --data lacks from the hub; needs modelwright[hub]."
+        False,
+        "--fetch",
+        help="Fetch files that --data lacks from the hub; needs modelwright\\[hub].",
     ),
     stride: int | None = typer.Option(
         None, "--stride", help="Tokens of a text that each window scores; usually half a context."

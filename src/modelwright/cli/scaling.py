@@ -35,7 +35,7 @@ def scaling(
     check: bool = typer.Option(
         False,
         "--check",
-        help="Also train the run of the check section, outside the fit, and judge by it.",
+        help="Also train the run of \\[check], outside the fit, and judge by it.",
     ),
     fit_only: bool = typer.Option(
         False, "--fit-only", help="Train nothing: fit the runs that are there."
