@@ -95,7 +95,7 @@ def _on_processor(
     make and undo it at the same time get each other's."""
     bias = None
     if visible is not None:
-        bias = queries.new_zeros(visible.shape).masked_fill(~visible, -torch.inf)
+        bias = torch.zeros_like(visible, dtype=queries.dtype).masked_fill_(~visible, -torch.inf)
     if kind == "math":
         mixed, _ = torch.ops.aten._scaled_dot_product_attention_math(
             queries, keys, values, bias, dropout, is_causal=visible is None
