@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from modelwright.data.loader import Cut, not_a_target
+from modelwright.evaluation.results import power
 from modelwright.model.loss import next_token_loss
 from modelwright.model.transformer import Transformer
 
@@ -26,8 +27,8 @@ class Surprise:
 
     @property
     def perplexity(self) -> float:
-        """Among how many equally likely tokens the model seems to choose."""
-        return math.exp(self.loss)
+        """Among how many equally likely tokens the model seems to choose, or infinity."""
+        return power(self.loss)
 
     def bits_per_byte(self, bytes_per_token: float) -> float:
         """The same surprise per byte of text, comparable with other tokenizers' models."""

@@ -320,8 +320,9 @@ def _limit(axes: Axes, curves: Sequence[Curve], scale: Scale) -> None:
     else:
         early = [float(c.y[min(len(c.y) - 1, round(early_share * len(c.y)))]) for c in curves]
         top = min(first, max(early))
-        axes.set_ylim(lowest - 0.04 * (top - lowest), top + 0.06 * (top - lowest))
-        axes.set_xlim(0, 1.005 * axes.dataLim.x1)
+        height = (top - lowest) or 1  # of runs that were measured once, or never change
+        axes.set_ylim(lowest - 0.04 * height, top + 0.06 * height)
+        axes.set_xlim(0, 1.005 * axes.dataLim.x1 or 1)
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
 
 

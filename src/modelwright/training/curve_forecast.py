@@ -22,6 +22,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from modelwright.evaluation.results import power
 from modelwright.training.metrics import is_taken
 from modelwright.training.schedules import ScheduleConfig, learning_rate, warmup_steps
 
@@ -127,8 +128,7 @@ class Curve:
             + (self.usual.error_share * change) ** 2
         )
         low, loss, high = (
-            validation_loss * math.exp(change + n * spread)
-            for n in (-n_deviations, 0, n_deviations)
+            validation_loss * power(change + n * spread) for n in (-n_deviations, 0, n_deviations)
         )
         return Forecast(loss, low, high)
 

@@ -118,3 +118,8 @@ def test_dropout_is_no_part_of_a_measurement():
         return validation_loss(model, chunks(), max_tokens=0, batch_size=4).loss
 
     assert measured(0.5) == measured(0.0)
+
+
+@pytest.mark.parametrize("loss", [709.0, 728.2, math.inf])
+def test_the_perplexity_of_a_lost_model_has_no_bound(loss: float):
+    assert Surprise(loss, 1).perplexity > 1e300

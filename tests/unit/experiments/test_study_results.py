@@ -11,7 +11,13 @@ import pytest
 
 import simulated_study
 from modelwright.experiments.statistics import Outcomes
-from modelwright.experiments.study_curves import difference_curve, mean_curve, run_curve, thinned
+from modelwright.experiments.study_curves import (
+    difference_curve,
+    learning_curves,
+    mean_curve,
+    run_curve,
+    thinned,
+)
 from modelwright.experiments.study_looks import compact, looks_of
 from modelwright.experiments.study_plots import are_crowded, first_below, in_order
 from modelwright.experiments.study_record import StudyRecord, StudyRun, Variant
@@ -266,3 +272,15 @@ def test_names_along_an_axis_are_turned_where_they_would_touch(
 ):
     assert are_crowded(values, n_letters, is_log=True) is touch
     assert not are_crowded([1.0, 2.0, 3.0], 80, is_log=False)
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_curve_of_a_single_step_is_drawn(tmp_path: Path):
+    wild = Simulated(name="wild", diverges=frozenset({1}))
+    study = simulated_study.write_simulated(tmp_path, [wild], n_seeds=1)
+    (metrics,) = tmp_path.glob("runs/*/metrics.jsonl")
+    lines = metrics.read_text().splitlines(keepends=True)
+    metrics.write_text("".join([*lines[:2], lines[-1]]))
+    drawn = learning_curves(compare(study))["step", "smoothed", "linear"]()
+    low, high = drawn.axes[0].get_ylim()
+    assert low < high

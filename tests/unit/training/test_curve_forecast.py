@@ -170,3 +170,10 @@ def test_losses_that_never_move_end_where_they_are():
     assert found.loss == pytest.approx(3.0, abs=0.01)
     assert found.low < 2.99
     assert found.high > 3.01
+
+
+def test_a_text_that_is_known_by_heart_has_a_forecast_too():
+    curve = curve_of(np.full(n_steps, 1e-6), ScheduleConfig(kind="constant", warmup=50))
+    found = curve.forecast(600, 1e-6)
+    assert found is not None
+    assert found.low < found.loss < found.high
