@@ -4,8 +4,9 @@ A loss or gradient that is no finite number ends a run by itself. A run can also
 lost, and one that learns slowly must not be taken for it. So both have to hold, of means over
 blocks of steps, from a stated share of the run on:
 
-- the loss is above that of a model which knows only how often each token comes (the entropy of
-  single tokens), which a run that works has left behind long before;
+- the loss stays above that of a model which knows only how often each token comes (the entropy of
+  single tokens), which a run that works has left behind long before. A single step whose loss is
+  fifty nats higher lifts the mean of its block, and the next block is as if nothing had been;
 - at some time the loss rose, from its lowest so far, by a stated number of nats. The first loss
   counts as a low, so a run that explodes at once has risen too; a slow one only falls.
 """
@@ -20,6 +21,7 @@ import numpy as np
 from modelwright.data.shards import TokenSequence
 
 most_steps_in_a_block = 20
+stays_for = 0.05  # of the run: spikes of tens of steps were seen that left no trace
 tokens_counted = 20_000_000  # the shares of frequent tokens do not change any more
 
 
@@ -64,6 +66,11 @@ class Watch:
             self.levels.append(statistics.fmean(self.losses[-self.block :]))
 
     @property
+    def n_lasting(self) -> int:
+        """Over how many blocks the loss has to stay high."""
+        return max(2, math.ceil(stays_for * self.n_steps / self.block))
+
+    @property
     def is_due(self) -> bool:
         """Whether there is something new to be judged."""
         is_whole = len(self.losses) % self.block == 0
@@ -71,7 +78,8 @@ class Watch:
 
     def verdict(self) -> str | None:
         """How it is seen that the run has diverged; None if it has not."""
-        if len(self.levels) < 2 or self.levels[-1] <= self.token_loss:
+        last = self.levels[1:][-self.n_lasting :]  # the first loss is a level, but no block
+        if len(last) < self.n_lasting or min(last) <= self.token_loss:
             return None
         lowest, highest_rise = math.inf, 0.0
         for level in self.levels:

@@ -47,6 +47,11 @@ def with_a_spike(share: float) -> float:
     return well(share) + (8 if 0.5 < share < 0.55 else 0)
 
 
+def with_spikes(share: float) -> float:
+    """Now and then a step is far off, as without norms, and the last one of all too."""
+    return well(share) + (100 if round(share * n_steps) % 50 == 0 else 0)
+
+
 def worse_than_tokens_and_flat(_: float) -> float:
     return 7.0
 
@@ -60,7 +65,7 @@ def test_a_run_that_lost_what_it_knew_has_diverged(curve: Curve):
 
 @pytest.mark.parametrize(
     "curve",
-    [well, slow, with_a_spike, worse_than_tokens_and_flat],
+    [well, slow, with_a_spike, with_spikes, worse_than_tokens_and_flat],
     ids=lambda curve: curve.__name__,
 )
 def test_a_run_that_learns_well_or_slowly_has_not(curve: Curve):
