@@ -109,6 +109,8 @@ def test_looking_ahead_gives_the_same_bits(
         ("training.recompute=blocks",),
         ("training.precision=fp16",),
         ("training.micro_batch=1",),
+        ("base_width=2", "schedule.peak_lr=0.02"),
+        ("base_width=2", "schedule.peak_lr=0.02", "optimizer.kind=muon"),
     ],
     ids=str,
 )
