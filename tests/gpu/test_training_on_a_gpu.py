@@ -59,6 +59,22 @@ def test_every_kernel_gives_the_plain_answer_or_says_that_it_cannot(kind, masked
         assert relative_difference(a, b) < tolerance
 
 
+@pytest.mark.filterwarnings("error")
+def test_kernels_that_do_not_fit_are_passed_over_without_a_word():
+    """In fp32 neither flash nor cuDNN works, of which PyTorch warns with a reason for each."""
+    for deterministic in (False, True):
+        chosen = choose_attention(
+            gpu,
+            torch.float32,
+            d_head=64,
+            n_tokens=96,
+            masked=False,
+            dropout=0,
+            deterministic=deterministic,
+        )
+        assert chosen in ("efficient", "math")
+
+
 def relative_difference(a: torch.Tensor | None, b: torch.Tensor | None) -> float:
     """The largest difference as a share of the largest number."""
     assert a is not None and b is not None
