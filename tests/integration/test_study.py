@@ -29,6 +29,7 @@ from modelwright.experiments.study_file import load_study
 from modelwright.experiments.study_folder import read_study
 from modelwright.experiments.study_record import StudyRecord
 from modelwright.experiments.study_results import compare
+from modelwright.experiments.study_texts import read_texts
 from modelwright.experiments.study_worker import outcome_file
 from modelwright.experiments.verdicts import headline
 from modelwright.planning.foresight import is_planned
@@ -202,6 +203,30 @@ def test_each_run_has_its_plan_and_the_first_of_a_kind_what_came_of_it(study: St
 
 def call(*arguments: object) -> Result:
     return CliRunner().invoke(app, ["study", *map(str, arguments)])
+
+
+def test_the_first_run_of_each_variant_writes_at_each_temperature(study: StudyRecord):
+    written = {(run.variant, run.seed) for run in study.runs if read_texts(run.folder)}
+    assert written == {("norm", 1), ("none", 1)}
+    found = read_texts(folder_of(study, "norm", 1))
+    assert [at.temperature for at in found] == [0.5, 0.8, 1.0, 1.2]
+    assert all(len(at.texts) == 1 and 0 < at.n_tokens < 16 for at in found)  # the context
+
+
+def test_many_texts_are_written_and_measured_by_every_run(tmp_path: Path):
+    texts = "[texts]\nn_texts = 8\ntemperatures = [0.7]\nmax_tokens = 5\n"
+    loaded = load_study(small_study.write(tmp_path, texts, top="seeds = 2"))
+    record = run_study(loaded, tmp_path / "study", choose_places(loaded))
+    for run in record.runs:
+        (at,) = read_texts(run.folder)
+        assert len(at.texts) == 8 and at.n_groups == 2
+        assert 0 < at.measures["distinct_1"].mean <= 1
+
+
+def test_no_temperature_no_texts(tmp_path: Path):
+    loaded = load_study(small_study.write(tmp_path, "[texts]\ntemperatures = []\n"))
+    record = run_study(loaded, tmp_path / "study", choose_places(loaded))
+    assert [read_texts(run.folder) for run in record.runs] == [[]]
 
 
 def test_a_plan_alone_begins_nothing(tmp_path: Path):

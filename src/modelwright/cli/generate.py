@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from modelwright.cli.variety import fewest_samples, show_variety, temperatures_of
+from modelwright.cli.variety import show_variety, temperatures_of
+from modelwright.generation.variety import fewest_to_measure
 
 if TYPE_CHECKING:
     from modelwright.checkpoint.bundle import Bundle
@@ -171,10 +172,10 @@ def check_measure(measure: str | None, *, samples: int, others: bool) -> None:
     if measure is None:
         return
     temperatures_of(measure)
-    if samples < fewest_samples:
+    if samples < fewest_to_measure:
         raise ValueError(
             f"--samples is {samples}, but --measure compares texts with each other; choose at "
-            f"least {fewest_samples}, such as 64"
+            f"least {fewest_to_measure}, such as 64"
         )
     if others:
         raise ValueError(

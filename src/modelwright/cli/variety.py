@@ -1,6 +1,5 @@
 """`modelwright generate --measure`: how varied texts are at several temperatures."""
 
-import dataclasses
 import json
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -8,9 +7,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from modelwright.checkpoint.bundle import Bundle
     from modelwright.generation.requests import Request
-
-fewest_samples = 8
-texts_in_a_group = 16
 
 
 def temperatures_of(measure: str) -> list[float]:
@@ -42,28 +38,12 @@ def show_variety(
     Args:
         requests_at: what is to be written at a temperature.
     """
-    from modelwright.generation.engine import engine_for
-    from modelwright.generation.variety import variety_of_groups
+    from modelwright.generation.temperatures import write_at
 
-    rows: list[dict[str, Any]] = []
-    for temperature in temperatures:
-        requests = requests_at(temperature)
-        engine = engine_for(bundle.model, bundle.tokenizer, requests)
-        handles = [engine.submit(request) for request in requests]
-        engine.run()
-        texts = [handle.text for handle in handles]
-        n_groups = max(2, len(texts) // texts_in_a_group)
-        measures = variety_of_groups(texts, n_groups=n_groups)
-        rows.append(
-            {
-                "temperature": temperature,
-                "n_texts": len(texts),
-                "n_groups": n_groups,
-                "n_tokens": sum(len(handle.tokens) for handle in handles) / len(handles),
-                "measures": {name: dataclasses.asdict(one) for name, one in measures.items()},
-                "texts": texts,
-            }
-        )
+    rows = [
+        write_at(bundle, temperature, requests_at(temperature)).to_json()
+        for temperature in temperatures
+    ]
     if as_json:
         print(json.dumps(rows, indent=2, ensure_ascii=False))
         return

@@ -111,6 +111,7 @@ class Agenda:
         """The run, as a worker takes it."""
         name, seed = key
         config = self.config(self._known[name], seed)
+        texts = self.study.config.texts
         return RunTask(
             variant=name,
             seed=seed,
@@ -118,6 +119,7 @@ class Agenda:
             config=config,
             divergence=self.study.config.divergence,
             token_loss=self._prepare_data_of(config, nobody),
+            texts=texts if texts.are_written_by(first_seed=seed == self.study.seeds[0]) else None,
         )
 
     def note(self, key: Key, ended: Ended, *, is_stopping: bool) -> None:

@@ -5,6 +5,7 @@ import math
 from typing import Any, Literal
 
 from modelwright.config.schema import settings
+from modelwright.generation.variety import fewest_to_measure
 
 Changes = dict[str, Any]
 
@@ -138,6 +139,46 @@ class DivergenceConfig:
 
 
 @settings
+class TextsConfig:
+    """What a trained model writes, at several temperatures, to be read on the page.
+
+    A few texts are written by the first seed's run of each variant. Eight and more are written by
+    every run, and it is measured how varied they are.
+    """
+
+    temperatures: tuple[float, ...] = (0.5, 0.8, 1.0, 1.2)
+    """At which; none, and nothing is written."""
+    prompt: str = ""
+    """How each text begins; empty lets the model begin by itself."""
+    n_texts: int = 1
+    """How many at each temperature."""
+    max_tokens: int = 100
+    """The longest text, as far as the model's context goes."""
+    top_p: float = 1.0
+    """Below 1, tokens are drawn from the likeliest ones up to this chance."""
+
+    def __post_init__(self) -> None:
+        for name in ("n_texts", "max_tokens"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"texts.{name} is {getattr(self, name)}; the least is 1")
+        if any(not math.isfinite(one) or one < 0 for one in self.temperatures):
+            raise ValueError(
+                f"texts.temperatures is {list(self.temperatures)}; choose numbers from 0 on, such "
+                "as [0.5, 1.0]"
+            )
+        if len(set(self.temperatures)) < len(self.temperatures):
+            raise ValueError(
+                f"texts.temperatures is {list(self.temperatures)}; name none of them twice"
+            )
+        if not 0 < self.top_p <= 1:
+            raise ValueError(f"texts.top_p is {self.top_p}; choose a number above 0 and up to 1")
+
+    def are_written_by(self, *, first_seed: bool) -> bool:
+        """Whether a run writes them, by whether it is the first of its variant."""
+        return bool(self.temperatures) and (first_seed or self.n_texts >= fewest_to_measure)
+
+
+@settings
 class StudyConfig:
     """A question, and the runs that are to answer it."""
 
@@ -166,6 +207,7 @@ class StudyConfig:
     search: SearchConfig = SearchConfig()
     budget: BudgetConfig = BudgetConfig()
     divergence: DivergenceConfig = DivergenceConfig()
+    texts: TextsConfig = TextsConfig()
 
     def __post_init__(self) -> None:
         if isinstance(self.seeds, int) and self.seeds < 1:

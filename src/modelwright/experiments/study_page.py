@@ -29,6 +29,10 @@ section > details { margin-top: .6rem; }
   gap: 1rem; overflow-x: auto; padding-bottom: .5rem; }
 .columns h3 { margin: 0; } .columns p { margin: 0; }
 .columns blockquote { font-size: .86rem; max-height: 24rem; overflow-y: auto; }
+.wide table.texts { width: 100%; min-width: 48rem; table-layout: fixed; }
+.texts th:first-child { width: 9rem; } .wide .texts th { text-align: left; vertical-align: top; }
+.wide .texts td { white-space: pre-wrap; overflow-wrap: anywhere; text-align: left; }
+.texts td > div { max-height: 15rem; overflow-y: auto; font-size: .84rem; line-height: 1.4; }
 .switch { display: flex; flex-wrap: wrap; align-items: center; gap: .3rem 0; }
 .switch > input { position: absolute; opacity: 0; }
 .switch > label { padding: .15rem .7rem; border: 1px solid #cbd2d9; margin-left: -1px;

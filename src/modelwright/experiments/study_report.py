@@ -44,6 +44,7 @@ from modelwright.experiments.study_results import (
 )
 from modelwright.experiments.study_settings import differing_settings, numeric_axes
 from modelwright.experiments.study_tables import curves_table, runs_table, verdicts_table
+from modelwright.experiments.study_words import texts_section, variety_table
 from modelwright.experiments.verdicts import (
     briefly,
     headline,
@@ -98,6 +99,8 @@ def write_results(results: Results, folder: Path) -> Path:
     write_atomically(folder / "table.csv", verdicts_table(results))
     write_atomically(folder / "runs.csv", runs_table(results))
     write_atomically(folder / "curves.csv", curves_table(results))
+    if varied := variety_table(results):
+        write_atomically(folder / "variety.csv", varied)
     path = folder / page_name
     write_atomically(path, text)
     return path
@@ -113,7 +116,7 @@ def _page(results: Results, picture: Picture) -> str:
         *_basins(results, picture),
         *_batches(results, picture),
         _gradient_norms(results, picture),
-        _samples(results),
+        texts_section(results, in_order(results), picture),
         cost_section(results, in_order(results)),
         _section("What differs", _configs(results)),
         _section("Runs", _runs(results)),
@@ -319,28 +322,6 @@ def _gradient_norms(results: Results, picture: Picture) -> str:
         return ""
     caption = "Before clipping, smoothed like the losses."
     return _section("Gradient norms", _figure(picture("gradient-norms", figure), caption))
-
-
-def _samples(results: Results) -> str:
-    """What the first run of each variant wrote last, side by side."""
-    columns: list[str] = []
-    for one in in_order(results):
-        run = next((run for run in one.runs if run.samples[1]), None)
-        if run is None:
-            continue
-        step, told = run.samples
-        texts = "".join(f"<blockquote>{html.escape(text)}</blockquote>" for text in told)
-        sampling = run.config.samples.sampling if run.config is not None else None
-        about = f"seed {run.run.seed}, after {step:,} steps"
-        if sampling is not None:
-            about += f", temperature {sampling.temperature:g}"
-        columns.append(
-            f"<div><h3>{html.escape(one.name)}</h3><p class='caption'>{html.escape(about)}</p>"
-            f"{texts}</div>"
-        )
-    if not columns:
-        return ""
-    return _section("What they write", f"<div class='columns'>{''.join(columns)}</div>")
 
 
 def _configs(results: Results) -> str:

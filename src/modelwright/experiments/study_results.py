@@ -14,6 +14,8 @@ from modelwright.config.loading import load_settings
 from modelwright.experiments.plots import with_number
 from modelwright.experiments.statistics import Comparison, Outcomes, Question, judge
 from modelwright.experiments.study_record import Outcome, StudyRecord, StudyRun, Variant
+from modelwright.experiments.study_texts import read_texts
+from modelwright.generation.temperatures import AtTemperature
 from modelwright.planning.foresight import read_plan
 from modelwright.planning.verify import read_verified, verify_file
 from modelwright.training.config import RunConfig
@@ -32,7 +34,11 @@ last_share = 0.1  # of the steps, whose mean stands for a training loss
 
 @dataclass(frozen=True, kw_only=True)
 class RunResult:
-    """A run as far as it got; a run that was never begun has nothing but its record."""
+    """A run as far as it got; a run that was never begun has nothing but its record.
+
+    Attributes:
+        texts: what its model wrote in the end, at each temperature.
+    """
 
     run: StudyRun
     records: list[dict[str, Any]] = field(default_factory=list)
@@ -40,6 +46,7 @@ class RunResult:
     config: RunConfig | None = None
     plan: Mapping[str, Any] | None = None
     verified: Mapping[str, Any] | None = None
+    texts: Sequence[AtTemperature] = ()
 
     @property
     def outcome(self) -> Outcome:
@@ -235,6 +242,7 @@ def read_run(run: StudyRun) -> RunResult:
         config=_config(folder / config_file),
         plan=read_plan(folder),
         verified=read_verified(folder) if (folder / verify_file).is_file() else None,
+        texts=read_texts(folder),
     )
 
 

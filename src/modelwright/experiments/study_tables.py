@@ -58,7 +58,7 @@ def verdicts_table(results: Results) -> str:
         "difference_deviation low high level joint_low joint_high bootstrap_low bootstrap_high p "
         "p_holm effect seeds_needed detectable p_diverging mean_seconds total_seconds"
     )
-    return _written(names.split(), lines)
+    return written(names.split(), lines)
 
 
 def _ends(interval: Interval | None) -> tuple[float | None, float | None]:
@@ -68,7 +68,7 @@ def _ends(interval: Interval | None) -> tuple[float | None, float | None]:
 def runs_table(results: Results) -> str:
     """A line a run: what became of it, and its final figure."""
     names = ("variant", "seed", "outcome", results.measure, "steps", "tokens", "seconds", "flops")
-    return _written(
+    return written(
         names,
         (
             [
@@ -92,7 +92,7 @@ def curves_table(results: Results) -> str:
         "variant seed step tokens seconds flops loss smoothed_loss gradient_norm learning_rate "
         "validation_loss"
     )
-    return _written(names.split(), (line for run in results.runs for line in _steps_of(run)))
+    return written(names.split(), (line for run in results.runs for line in _steps_of(run)))
 
 
 def _steps_of(run: RunResult) -> Iterable[list[Any]]:
@@ -118,8 +118,8 @@ def _steps_of(run: RunResult) -> Iterable[list[Any]]:
         ]
 
 
-def _written(names: Sequence[str], lines: Iterable[Sequence[Any]]) -> str:
-    """What is unknown stays empty."""
+def written(names: Sequence[str], lines: Iterable[Sequence[Any]]) -> str:
+    """A table with its names; what is unknown stays empty."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(names)

@@ -19,7 +19,7 @@ import torch
 
 from modelwright.data.folder import Data, open_data
 from modelwright.experiments.divergence import Diverged, Watch
-from modelwright.experiments.study_config import DivergenceConfig
+from modelwright.experiments.study_config import DivergenceConfig, TextsConfig
 from modelwright.experiments.study_plan import what_costs
 from modelwright.experiments.study_record import Outcome
 from modelwright.planning.foresight import is_planned, plan_run, write_plan
@@ -45,6 +45,7 @@ class RunTask:
 
     Attributes:
         token_loss: of the run's text, as `divergence.Watch` takes it.
+        texts: what its model is to write in the end; None asks for nothing.
     """
 
     variant: str
@@ -53,6 +54,7 @@ class RunTask:
     config: RunConfig
     divergence: DivergenceConfig
     token_loss: float
+    texts: TextsConfig | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,8 +158,14 @@ def _train(task: RunTask, report: Report) -> tuple[Outcome, str | None]:
     else:
         train(task.config, task.folder, on_metrics=on_metrics, on_ready=foresight.plan, data=data)
     foresight.compare()
-    verdict = watch.verdict()
-    return ("diverged", verdict) if verdict else ("finished", None)
+    if verdict := watch.verdict():
+        return "diverged", verdict
+    if task.texts is not None:
+        from modelwright.experiments.study_texts import write_texts
+
+        with suppress(Exception):  # the page goes without: no text is worth a run
+            write_texts(task.folder, task.config, task.texts)
+    return "finished", None
 
 
 class _Foresight:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 Ngram = tuple[str, ...]
 
+fewest_to_measure = 8  # texts, of which each is compared with others
 longest = 4  # words of a sequence in self-BLEU and repetition
 # What stands in for no shared sequence at all, in sequences: BLEU is a product, and one empty
 # factor would make all of it nothing.

@@ -157,6 +157,10 @@ def test_with_equal_tokens_small_batches_take_more_steps_and_are_measured_as_oft
             "unknown setting schedule.peak_ir; did you mean schedule.peak_lr?",
         ),
         ("[budget]\nhours = 0", "", "budget.hours is 0"),
+        ("[texts]\nn_texts = 0", "", "texts.n_texts is 0; the least is 1"),
+        ("[texts]\ntop_p = 0", "", "texts.top_p is 0.0; choose a number above 0"),
+        ("[texts]\ntemperatures = [-1]", "", "texts.temperatures is [-1"),
+        ("[texts]\ntemperatures = [1, 1.0]", "", "name none of them twice"),
     ],
 )
 def test_what_cannot_be_a_study_is_refused(tmp_path: Path, text: str, top: str, message: str):

@@ -2,8 +2,9 @@
 
 import csv
 import itertools
+import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,9 +13,13 @@ import html5lib
 import pytest
 
 import simulated_study
+from modelwright.experiments.study_record import StudyRecord
 from modelwright.experiments.study_report import write_study_report
 from modelwright.experiments.study_results import Results, compare
+from modelwright.experiments.study_texts import read_texts, texts_file
 from modelwright.experiments.verdicts import briefly, headline, in_words
+from modelwright.generation.temperatures import AtTemperature
+from modelwright.generation.variety import Spread, Variety
 from simulated_study import Simulated
 
 variants = [
@@ -26,6 +31,31 @@ variants = [
 ]
 
 
+def write_texts_of(study: StudyRecord, variant: str, *, n_texts: int, seeds: Sequence[int]) -> None:
+    """What the models of some runs would have written at two temperatures."""
+    for run in study.runs_of(variant):
+        if run.seed not in seeds:
+            continue
+        told = [
+            AtTemperature(
+                temperature=temperature,
+                prompt="One <day>",
+                n_tokens=9.0,
+                texts=(f" {variant} at {temperature} & {run.seed}",) * n_texts,
+                n_groups=2 if n_texts > 1 else 0,
+                measures={
+                    name: Spread(mean=temperature / 2 + run.seed / 100, standard_error=0.01)
+                    for name in Variety.__dataclass_fields__
+                }
+                if n_texts > 1
+                else {},
+            )
+            for temperature in (0.5, 1.2)
+        ]
+        record = json.dumps([one.to_json() for one in told])
+        (run.folder / texts_file).write_text(record)
+
+
 @pytest.fixture(scope="module")
 def folder() -> Iterator[Path]:
     """A study's folder with its report, made once."""
@@ -33,6 +63,8 @@ def folder() -> Iterator[Path]:
         study = simulated_study.write_simulated(
             Path(name), variants, n_steps=130, samples=True, question="Is <it> better?"
         )
+        write_texts_of(study, "base", n_texts=1, seeds=(1,))
+        write_texts_of(study, "noisy", n_texts=8, seeds=(1, 2, 3))
         assert write_study_report(study, Path(name)) == Path(name) / "report.html"
         yield Path(name)
 
@@ -198,3 +230,35 @@ def test_a_study_of_which_nothing_has_ended_has_no_report(tmp_path: Path):
     study = simulated_study.write_simulated(tmp_path, [Simulated(name="base", absent=absent)])  # pyright: ignore[reportArgumentType]
     with pytest.raises(ValueError, match=r"no run of simulated has come to an end yet \(missing\)"):
         write_study_report(study, tmp_path)
+
+
+def test_texts_stand_side_by_side_a_column_for_each_temperature(page: str):
+    (found,) = re.findall(r"<table class='texts'>.*?</table>", page, re.DOTALL)
+    rows = [re.sub(r"<[^>]+>", "|", row) for row in found.split("<tr>")[1:]]
+    assert re.sub(r"\|+", "|", rows[0]) == "|temperature 0.5|temperature 1.2|"
+    assert "base" in rows[1] and "One &lt;day&gt;| base at 0.5 &amp; 1" in rows[1]
+    assert "noisy" in rows[2] and "noisy at 1.2 &amp; 1" in rows[2]
+    assert len(rows) == 3
+
+
+def test_how_varied_texts_are_is_told_over_seeds(page: str, folder: Path):
+    row = re.search(r"<tr><td[^>]*>noisy</td><td>1.2</td><td>3</td><td>([^<]+)</td>", page)
+    assert row is not None and row[1] == "0.620 ± 0.010"
+    lines = list(csv.DictReader((folder / "variety.csv").open()))
+    assert len(lines) == 3 * 2 * len(Variety.__dataclass_fields__)
+    assert lines[0] == {
+        "variant": "noisy",
+        "seed": "1",
+        "temperature": "0.5",
+        "measure": "distinct_1",
+        "mean": "0.26",
+        "standard_error": "0.01",
+    }
+    assert (folder / "figures" / "variety.png").is_file()
+
+
+@pytest.mark.parametrize("damage", ["[", "[[]]", '[{"temperature": 1}]'])
+def test_damaged_texts_are_named(tmp_path: Path, damage: str):
+    (tmp_path / texts_file).write_text(damage)
+    with pytest.raises(ValueError, match=r"(?s)texts\.json is damaged .* delete it"):
+        read_texts(tmp_path)
