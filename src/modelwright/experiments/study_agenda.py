@@ -124,8 +124,9 @@ class Agenda:
 
     def note(self, key: Key, ended: Ended, *, is_stopping: bool) -> None:
         """Put on record what became of a run that a worker had."""
-        if key in self._pruned and (ended.error is None and ended.result.outcome == "stopped"):
-            self._set(key, "stopped", "pruned by the search", ended.result.final)
+        if key in self._pruned and is_stopped(ended):
+            final = {} if ended.error is not None else ended.result.final
+            self._set(key, "stopped", "pruned by the search", final)
         elif ended.error is None:
             result = ended.result
             self._set(key, result.outcome, result.reason, result.final)
@@ -213,7 +214,9 @@ class Agenda:
             return False
         if seed != self.study.seeds[0] or key in self._pruned or name in self._closed:
             return False
-        if self._search.report(name, report.step, loss):
+        is_worse = self._search.report(name, report.step, loss)
+        # A run that is through would be asked when it has nothing left to stop.
+        if is_worse and report.step < self._configs[name].training.n_steps:
             self._pruned.add(key)
             return True
         return False
@@ -338,6 +341,13 @@ class Agenda:
             data = open_or_build(config, on_progress, is_new=True)
             self._token_losses[key] = token_loss(data.train, data.tokenizer.n_vocab)
         return self._token_losses[key]
+
+
+def is_stopped(ended: Ended) -> bool:
+    """Whether a run that was asked to stop did so, be it by its worker's end."""
+    if ended.error is not None:
+        return isinstance(ended.error, WorkerDied)
+    return ended.result.outcome == "stopped"
 
 
 def require_same_settings(run_folder: Path, config: RunConfig) -> None:

@@ -2,6 +2,7 @@
 
 import math
 import statistics
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from modelwright.experiments.study_agenda import Agenda, no_change
 from modelwright.experiments.study_config import SearchConfig
 from modelwright.experiments.study_file import load_study
 from modelwright.experiments.study_worker import RunResult, RunTask
+from modelwright.runtime.crew import Ended, WorkerDied
 from modelwright.runtime.interrupts import StopRequest
 from modelwright.runtime.progress import nobody
 from pretended_crew import PretendedCrew, names, result
@@ -35,8 +37,16 @@ def file(place: Path, search: str, *, seeds: int = 1) -> Path:
     return small_study.write(place, f"[search]\n{search}\n{settings}", top=f"seeds = {seeds}")
 
 
-def go_on(path: Path, crew: PretendedCrew, stop: StopRequest | None = None) -> Agenda:
-    agenda = Agenda(load_study(path), path.parent / "study", n_at_once=crew.n_workers)
+def go_on(
+    path: Path,
+    crew: PretendedCrew,
+    stop: StopRequest | None = None,
+    *,
+    overrides: Sequence[str] = (),
+    folder: str = "study",
+) -> Agenda:
+    study = load_study(path, overrides)
+    agenda = Agenda(study, path.parent / folder, n_at_once=crew.n_workers)
     agenda.folder.mkdir(exist_ok=True)
     config = agenda.config(no_change, 1)
     agenda._token_losses[config.data, config.tokenizer] = 5.0  # as if it were built
@@ -91,6 +101,33 @@ def test_a_pruned_trial_is_stopped_and_its_worker_takes_the_next(tmp_path: Path)
     crew = PretendedCrew(finished, loss_on_the_way=loss_of)
     go_on(file(tmp_path / "other", "n_trials = 8"), crew)
     assert crew.asked_of == []
+
+
+def test_a_run_that_reports_its_last_step_is_not_pruned_any_more(tmp_path: Path):
+    crew = PretendedCrew(finished, loss_on_the_way=loss_of)
+    path = file(tmp_path, 'n_trials = 14\npruner = "median"')
+    agenda = go_on(path, crew, overrides=["training.n_steps=30"])  # which is where they report
+    assert crew.asked_of == []
+    assert {run.outcome for run in agenda.record().runs} == {"finished"}
+
+
+def test_a_pruned_run_whose_worker_has_ended_is_pruned_all_the_same(tmp_path: Path):
+    class Crew(PretendedCrew):
+        """Workers that end where they are asked to stop."""
+
+        def wait(self, seconds: float, on_report: Any) -> list[Ended]:
+            ended = super().wait(seconds, on_report)
+            died = WorkerDied("the worker process ended with code 0")
+            return [
+                Ended(one.task, error=died) if one.task in self.asked_of else one for one in ended
+            ]
+
+    crew = Crew(finished, loss_on_the_way=loss_of)
+    agenda = go_on(file(tmp_path, 'n_trials = 14\npruner = "median"'), crew)
+    pruned = [run for run in agenda.record().runs if run.reason == "pruned by the search"]
+    assert len(pruned) == len(crew.asked_of) > 0
+    assert {run.outcome for run in pruned} == {"stopped"}
+    assert agenda._n_deaths == {}
 
 
 def test_a_search_goes_on_with_the_trials_it_had_begun(tmp_path: Path):
