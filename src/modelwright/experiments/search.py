@@ -2,8 +2,11 @@
 
 Trials are in optuna's own storage, which several machines may share; a trial belongs to the study
 folder that asked for it, and its runs are there. So a study that was killed goes on with its own.
+Those in a file of the folder belong to it wherever it is moved.
 """
 
+import math
+import re
 import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -34,23 +37,27 @@ class Search:
         folder: of the study; it has to be there if the storage is to be a file in it.
 
         Raises:
-            ValueError: if optuna is missing, or a setting's range is none.
+            ValueError: if optuna is missing, a setting's range is none or another than that of
+                the trials there are, or the storage cannot be used.
         """
         optuna = _import_optuna()
         self._optuna = optuna
         self.config = config
         self._distributions = distributions(config.settings)
         self._owner = f"{socket.gethostname()}:{folder.resolve()}"
-        storage = config.storage or f"sqlite:///{folder.resolve() / file_name}"
         samplers = optuna.samplers
         pruners = optuna.pruners
-        self._study = optuna.create_study(
-            study_name=name,
-            storage=storage,
-            direction="minimize",
-            load_if_exists=True,
-            pruner=pruners.MedianPruner() if config.pruner == "median" else pruners.NopPruner(),
-        )
+        try:
+            self._study = optuna.create_study(
+                study_name=name,
+                storage=config.storage or f"sqlite:///{folder.resolve() / file_name}",
+                direction="minimize",
+                load_if_exists=True,
+                pruner=pruners.MedianPruner() if config.pruner == "median" else pruners.NopPruner(),
+            )
+        except Exception as error:  # noqa: BLE001 - each database has errors of its own
+            raise ValueError(_why_unusable(config.storage, folder, error)) from None
+        self._require_same_choices()
         # So that a study that goes on does not draw again what it has drawn.
         seed = config.seed + len(self._study.trials)
         self._study.sampler = (
@@ -62,7 +69,10 @@ class Search:
     @property
     def n_left(self) -> int:
         """How many trials nobody has begun yet."""
-        return max(0, self.config.n_trials - len(self._study.trials))
+        trials = self._study.trials
+        if self.config.storage is None:  # of others it is not known whether they are being drawn
+            trials = [trial for trial in trials if self._is_ours(trial)]
+        return max(0, self.config.n_trials - len(trials))
 
     def tried(self) -> list[TriedVariant]:
         """The trials of this folder, in their order."""
@@ -70,8 +80,32 @@ class Search:
         return [
             TriedVariant(_variant(trial.number, trial.params), trial.state == running)
             for trial in self._study.trials
-            if trial.user_attrs.get(owner_attribute) == self._owner
+            if self._is_ours(trial)
         ]
+
+    def _is_ours(self, trial: Any) -> bool:
+        """Whether a trial was drawn by this folder, to the end."""
+        owner = trial.user_attrs.get(owner_attribute)
+        return owner is not None and (self.config.storage is None or owner == self._owner)
+
+    def _require_same_choices(self) -> None:
+        """Refuse what optuna does not take: other choices than those of the trials there are.
+
+        Raises:
+            ValueError: naming the setting.
+        """
+        drawn = {name: kind for t in self._study.trials for name, kind in t.distributions.items()}
+        for name in drawn.keys() & self._distributions.keys():
+            try:
+                self._optuna.distributions.check_distribution_compatibility(
+                    drawn[name], self._distributions[name]
+                )
+            except ValueError:
+                raise ValueError(
+                    f'search.settings."{name}" is {_told(self._distributions[name])}, but the '
+                    f"trials that are there were drawn from {_told(drawn[name])}; put that back, "
+                    "or choose another folder with --out"
+                ) from None
 
     def ask(self) -> Variant:
         """Begin a trial."""
@@ -136,7 +170,7 @@ def distributions(settings: Mapping[str, Any]) -> dict[str, Any]:
             {"from", "to"} <= spec.keys() <= {"from", "to", "log"}
             and are_numbers
             and isinstance(log, bool)
-            and low < high
+            and low < high < math.inf
             and (low > 0 or not log)
         ):
             is_whole = all(isinstance(end, int) for end in ends)
@@ -159,6 +193,26 @@ def first_values(settings: Mapping[str, Any]) -> dict[str, Any]:
     """
     kinds = distributions(settings).items()
     return {name: k.choices[0] if hasattr(k, "choices") else k.low for name, k in kinds}
+
+
+def _told(kind: Any) -> str:
+    """A range in words."""
+    return str(list(kind.choices)) if hasattr(kind, "choices") else f"{kind.low} to {kind.high}"
+
+
+def _why_unusable(storage: str | None, folder: Path, error: Exception) -> str:
+    """What is wrong with a storage; a password in its URL is not repeated."""
+    why = str(error).partition("\n")[0]
+    if storage is None:
+        return (
+            f"the trials are in {folder / file_name}, which cannot be used ({why}); take that file "
+            "away, and the search begins anew"
+        )
+    shown = re.sub(r":[^:@/]*@", ":***@", storage)
+    return (
+        f"search.storage is {shown!r}, which cannot be used ({why}); give a URL such as "
+        "'postgresql://user@host/name', or leave it out for a file in the study's folder"
+    )
 
 
 def _variant(number: int, params: Mapping[str, Any]) -> Variant:

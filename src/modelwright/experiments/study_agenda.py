@@ -257,14 +257,19 @@ class Agenda:
     def _take_up_trial(self, variant: Variant) -> None:
         """Make a trial known; one whose settings do not go together has failed."""
         self._trials.add(variant.name)
+        if variant.name in self._known:
+            return
         try:
-            self._take_up(variant)
+            self.config(variant, self.study.seeds[0])
         except ValueError as error:
+            self._make_known(variant)
             self._configs[variant.name] = self.study.run_config(no_change, self.study.seeds[0])
             for seed in self.study.seeds:
                 key = variant.name, seed
                 self._set(key, "failed", str(error), {})
                 self._failed.add(key)
+        else:
+            self._take_up(variant)
 
     def _close_if_settled(self, name: str) -> None:
         assert self._search is not None
@@ -307,11 +312,7 @@ class Agenda:
         """Make a variant known, with what its run folders hold already."""
         if variant.name in self._known:
             return
-        self._known[variant.name] = variant
-        for seed in self.study.seeds:
-            run_folder = self.folder / runs_folder / f"{variant.name}-seed{seed}"
-            run = StudyRun(variant=variant.name, seed=seed, folder=run_folder, outcome="missing")
-            self.runs[variant.name, seed] = run
+        self._make_known(variant)
         self._configs[variant.name] = self.config(variant, self.study.seeds[0])
         for seed in self.study.seeds:
             key = variant.name, seed
@@ -323,6 +324,13 @@ class Agenda:
                     self._set(key, "stopped", None, {})
                 else:
                     self._set(key, result.outcome, result.reason, result.final)
+
+    def _make_known(self, variant: Variant) -> None:
+        self._known[variant.name] = variant
+        for seed in self.study.seeds:
+            run_folder = self.folder / runs_folder / f"{variant.name}-seed{seed}"
+            run = StudyRun(variant=variant.name, seed=seed, folder=run_folder, outcome="missing")
+            self.runs[variant.name, seed] = run
 
     def _set(self, key: Key, outcome: Any, reason: str | None, final: dict[str, float]) -> None:
         name, seed = key

@@ -91,6 +91,10 @@ class SearchConfig:
     def __post_init__(self) -> None:
         if self.n_trials < 0:
             raise ValueError(f"search.n_trials is {self.n_trials}; the least is 0, for no search")
+        if not 0 <= self.seed < 2**31:
+            raise ValueError(
+                f"search.seed is {self.seed}; choose a whole number from 0 to {2**31 - 1}"
+            )
         if self.n_trials and not self.settings:
             raise ValueError(
                 f"search.n_trials is {self.n_trials}, but search.settings is empty; name a setting "

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import small_study
+from modelwright.config.loading import to_toml
 from modelwright.experiments.search import Search, distributions
 from modelwright.experiments.study import _go_on, choose_places, plan_missing
 from modelwright.experiments.study_agenda import Agenda, no_change
@@ -166,6 +167,93 @@ def test_folders_that_share_a_storage_share_the_trials_but_no_run(tmp_path: Path
     assert given == [f"trial-{number}/1" for number in range(7)]
 
 
+def test_a_folder_that_was_moved_keeps_its_trials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path = file(tmp_path, "n_trials = 3")
+    first = go_on(path, PretendedCrew(finished))
+    first.folder.rename(tmp_path / "moved")
+    monkeypatch.setattr("socket.gethostname", lambda: "another")  # as each container has one
+    again = go_on(file(tmp_path, "n_trials = 4"), PretendedCrew(finished), folder="moved")
+    trials = ["trial-0", "trial-1", "trial-2", "trial-3"]
+    assert [variant.name for variant in again.record().variants[1:]] == trials
+
+
+def test_a_trial_that_died_while_it_was_drawn_is_drawn_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    go_on(file(tmp_path, "n_trials = 1"), PretendedCrew(finished))
+    path = file(tmp_path, "n_trials = 3")
+
+    def die(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("optuna.trial.Trial.set_user_attr", die)
+        go_on(path, PretendedCrew(finished))
+    crew = PretendedCrew(finished)
+    agenda = go_on(path, crew)
+    assert [variant.name for variant in agenda.record().variants] == [
+        *["base", "trial-0", "trial-2", "trial-3"]
+    ]
+    assert agenda.n_trials_left() == 0
+
+
+def test_trials_that_were_made_otherwise_are_refused_and_stay_as_they_are(tmp_path: Path):
+    path = file(tmp_path, "n_trials = 2")
+    first = go_on(path, PretendedCrew(finished))
+    assert first._search is not None
+    run = first.runs["trial-1", 1]
+    run.folder.mkdir(parents=True)
+    (run.folder / "config.toml").write_text(to_toml(first.task(("trial-1", 1)).config))
+    go_on(path, PretendedCrew(finished))  # as it was
+    with pytest.raises(ValueError, match=r"trial-1-seed1 was made with other .*floor: 0.1 → 0.5"):
+        go_on(path, PretendedCrew(finished), overrides=["schedule.floor=0.5"])
+
+
+def test_choices_that_were_changed_are_refused_by_name(tmp_path: Path):
+    def choosing(choices: str) -> Path:
+        settings = f'[search.settings]\n"model.mlp" = {{ choices = {choices} }}\n'
+        return small_study.write(tmp_path, f"[search]\nn_trials = 4\n{settings}")
+
+    path = choosing('["swiglu", "silu"]')
+    one = PretendedCrew(lambda _: result("finished", validation_loss=1.0))
+    stop = StopRequest()
+    stop.signal_number = 2
+    go_on(path, one, stop)  # one trial is begun
+    message = r"search.settings.*model.mlp.*\['swiglu', 'silu', 'gelu'\].*swiglu', 'silu'.*put"
+    with pytest.raises(ValueError, match=message):
+        go_on(choosing('["swiglu", "silu", "gelu"]'), one)
+
+
+@pytest.mark.parametrize(
+    ("storage", "message"),
+    [
+        ("nonsense", "is 'nonsense', which cannot be used .Could not parse.*'postgresql://"),
+        ("nosuch://host/name", "search.storage is 'nosuch://host/name', which cannot be used"),
+        ("postgresql://me:secret@nowhere/all", r"is 'postgresql://me:\*\*\*@nowhere/all'"),
+        ("sqlite:////nowhere/at/all.db", "which cannot be used.*unable to open database file"),
+    ],
+)
+def test_a_storage_that_cannot_be_is_refused(tmp_path: Path, storage: str, message: str):
+    study = load_study(file(tmp_path, f'n_trials = 2\nstorage = "{storage}"'))
+    with pytest.raises(ValueError, match=message):
+        Agenda(study, tmp_path / "study").variants()
+
+
+def test_a_storage_that_was_damaged_is_named(tmp_path: Path):
+    folder = tmp_path / "study"
+    folder.mkdir()
+    (folder / "optuna.db").write_bytes(b"no database" * 1000)
+    study = load_study(file(tmp_path, "n_trials = 2"))
+    with pytest.raises(ValueError, match=r"optuna.db, which cannot be used.*not a database"):
+        Agenda(study, folder).variants()
+
+
+@pytest.mark.parametrize("seed", [-1, 2**31])
+def test_a_seed_that_no_sampler_takes_is_refused(tmp_path: Path, seed: int):
+    with pytest.raises(ValueError, match=f"search.seed is {seed};.* from 0 to"):
+        load_study(file(tmp_path, f"n_trials = 2\nseed = {seed}"))
+
+
 def test_settings_that_do_not_go_together_are_a_failed_trial(tmp_path: Path):
     text = '[search]\nn_trials = 6\n[search.settings]\n"model.n_heads" = { from = 1, to = 3 }\n'
     agenda = go_on(
@@ -209,6 +297,7 @@ def test_ranges_are_whole_numbers_numbers_or_choices(spec: dict[str, Any], kind:
         {"from": 1},
         {"from": 1, "to": 2, "n": 3},
         {"from": True, "to": 2},
+        {"from": 1.0, "to": math.inf},
     ],
     ids=str,
 )
