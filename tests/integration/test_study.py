@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +35,11 @@ from modelwright.experiments.study_texts import read_texts
 from modelwright.experiments.study_worker import outcome_file
 from modelwright.experiments.verdicts import headline
 from modelwright.planning.foresight import is_planned
+from modelwright.runtime.files import lock_folder
 from modelwright.training.assembly import prepare
 from modelwright.training.config import RunConfig
-from modelwright.training.metrics import read_metrics
-from modelwright.training.runs import train
+from modelwright.training.metrics import metrics_file, read_metrics
+from modelwright.training.runs import has_lines, train
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -87,6 +90,42 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> StudyRecord:
         small_study.write(place, variants + added, set_also=saving, top="seeds = 3")
         loaded = load_study(file)
         return run_study(loaded, folder, choose_places(loaded))
+
+
+def test_a_run_is_saved_when_the_command_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    file = small_study.write(tmp_path)
+    long = ["--set", "training.n_steps=100_000", "--set", "evaluation.every_steps=100_000"]
+    folder = tmp_path / "studies"
+    run = folder / "runs" / "base-seed1"
+    command = [sys.executable, "-m", "modelwright", "study", str(file), "--out", str(folder)]
+    process = subprocess.Popen([*command, *long, "--yes"], stdout=subprocess.DEVNULL)
+    until = time.monotonic() + 60
+    while not (has_lines(run / metrics_file) and len(read_metrics(run)) > 50):
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    while not has_checkpoint(run) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert has_checkpoint(run)
+    with lock_once_free(run):
+        (saved,) = (run / "checkpoints").glob("step-*")
+        assert int(saved.name.removeprefix("step-")) == read_metrics(run)[-1]["step"] > 50
+
+
+@contextmanager
+def lock_once_free(folder: Path) -> Iterator[None]:
+    """Hold a folder as soon as the process that works on it has left."""
+    until = time.monotonic() + 30
+    while True:
+        try:
+            with lock_folder(folder):
+                yield
+                return
+        except ValueError:
+            assert time.monotonic() < until
+            time.sleep(0.05)
 
 
 def has_checkpoint(run_folder: Path) -> bool:

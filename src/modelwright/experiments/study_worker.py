@@ -145,7 +145,9 @@ def _train(task: RunTask, report: Report) -> tuple[Outcome, str | None]:
         loss = metrics.get("validation_loss")
         if loss is not None or time.monotonic() - last_report >= seconds_between_reports:
             last_report = time.monotonic()
-            report(RunReport(step=metrics["step"], validation_loss=loss))
+            # Where nobody listens any more, the worker is about to be told to save and leave.
+            with suppress(BrokenPipeError, ConnectionResetError):
+                report(RunReport(step=metrics["step"], validation_loss=loss))
 
     foresight = _Foresight(task.folder)
     data = _data_of(task.config)
