@@ -31,7 +31,12 @@ Count = Literal["all", "non_embedding"]
 
 fewest_steps = 10  # fewer leave no schedule to speak of
 check_name = "check"  # how the name of a run outside the fit ends
-decided = ("seed", "training.n_steps")  # by the ladder and not by a setting of all runs
+# By the ladder, and from what of it.
+decided = {
+    "seed": "seeds",
+    "training.n_steps": "the budgets",
+    "evaluation.every_steps": "n_evaluations",
+}
 
 
 @settings
@@ -55,6 +60,8 @@ class SizeConfig:
 
     def __post_init__(self) -> None:
         require_folder_name("size.name", self.name)
+        for setting in flat(self.set):
+            require_undecided(setting, "a size")
 
     @property
     def changes(self) -> dict[str, Any]:
@@ -66,11 +73,11 @@ class SizeConfig:
 
 def require_folder_name(setting: str, name: str | None) -> None:
     """Refuse a name that no folder can have."""
-    letters = frozenset(name or "x")
-    if name == "" or not letters <= allowed_in_names:
+    letters = frozenset(name or "")
+    if name is not None and (letters <= {"."} or not letters <= allowed_in_names):
         raise ValueError(
             f"{setting} is {name!r}, but it becomes part of a folder's name; choose letters, "
-            "digits, '.', '_', '-' and '+'"
+            "digits, '.', '_', '-' and '+', and not dots alone"
         )
 
 
@@ -190,13 +197,12 @@ class LadderConfig:
             require_undecided(setting)
 
 
-def require_undecided(setting: str) -> None:
-    """Refuse a setting of all runs that the ladder itself decides."""
+def require_undecided(setting: str, whose: str = "all runs") -> None:
+    """Refuse a setting that the ladder itself decides."""
     if setting in decided:
-        other = "seeds" if setting == "seed" else "the budgets"
         raise ValueError(
-            f"{setting} is set for all runs, but it follows from {other} of the ladder; leave it "
-            "out"
+            f"{setting} is set for {whose}, but it follows from {decided[setting]} of the ladder; "
+            "leave it out"
         )
 
 
@@ -240,10 +246,19 @@ def shared_study(path: Path, ladder: LadderConfig, overrides: Sequence[str] = ()
 
     Raises:
         FileNotFoundError: if there is no such base.
-        ValueError: if an override is of what the ladder decides.
+        ValueError: if an override is of what the ladder decides or its sizes differ in.
     """
+    sizes = [*ladder.size, *([] if ladder.check is None else [ladder.check.size])]
+    varied = {setting for size in sizes for setting in size.changes}
     for override in overrides:
-        require_undecided(override.partition("=")[0].strip())
+        setting = override.partition("=")[0].strip()
+        if setting != "evaluation.every_steps":  # which --set may change, as it wins over all
+            require_undecided(setting)
+        if setting in varied:
+            raise ValueError(
+                f"--set {setting} is for all runs, but {path} has a size with a value of its own; "
+                "change it there"
+            )
     base = None if ladder.base is None else path.parent / ladder.base
     if base is not None and not base.is_file():
         raise FileNotFoundError(

@@ -170,3 +170,39 @@ def test_the_recipes_can_be_read(name):
         variant = study.variants[0].__class__(name="x", changes=size.changes)
         assert study.run_config(variant, 1).model.d_model == size.d_model
     assert config.check is not None
+
+
+def test_the_command_line_cannot_change_what_sizes_differ_in(tmp_path: Path, data: Data):
+    text = two_sizes + "[[budget]]\ntokens = 4000\n"
+    for override in ("model.d_model=8", "schedule.peak_lr = 0.5"):
+        name = override.partition("=")[0].strip()
+        message = f"--set {name} is for all runs, but .*small.toml has a size with .* of its own"
+        with pytest.raises(ValueError, match=message):
+            laid_out(tmp_path, data, text, overrides=[override])
+    laid_out(tmp_path, data, text, overrides=["schedule.floor=0.5"])
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "other"),
+    [
+        ("training.n_steps", 50, "the budgets"),
+        ("seed", 3, "seeds"),
+        ("evaluation.every_steps", 5, "n_evaluations"),
+    ],
+)
+def test_no_setting_is_what_the_ladder_decides(
+    tmp_path: Path, data: Data, name: str, value: int, other: str
+):
+    budget = "[[budget]]\ntokens = 4000\n"
+    size = f'[[size]]\nd_model = 16\nn_layers = 1\nset = {{ "{name}" = {value} }}\n'
+    with pytest.raises(ValueError, match=f"{name} is set for a size, but .* {other} of the ladder"):
+        laid_out(tmp_path, data, size + budget)
+    path = tmp_path / "all.toml"
+    path.write_text(f'[set]\n"{name}" = {value}\n{two_sizes}{budget}')
+    with pytest.raises(ValueError, match=f"{name} is set for all runs, but .* {other} of the lad"):
+        load_ladder(path)
+
+
+def test_a_ladder_has_a_name_that_a_folder_can_have(tmp_path: Path, data: Data):
+    with pytest.raises(ValueError, match=r"name is '\.\.', but it becomes part of a folder's name"):
+        laid_out(tmp_path, data, two_sizes + "[[budget]]\ntokens = 4000\n", top='name = ".."')
