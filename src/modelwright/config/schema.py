@@ -18,6 +18,7 @@ import re
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date, time
 from functools import cache
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, dataclass_transform, get_args, get_origin
@@ -93,7 +94,7 @@ def check(cls: type[Settings], values: Mapping[str, Any]) -> Settings:
 
     try:
         # JSON mode, because strict Python mode would want the dataclasses already made.
-        return _adapter(cls).validate_json(json.dumps(values))
+        return _adapter(cls).validate_json(json.dumps(values, default=date_as_text))
     except ValidationError as error:
         problems = [
             _problem(cls, values, details)  # type: ignore[arg-type]
@@ -195,9 +196,17 @@ def _problem(cls: type, values: Mapping[str, Any], details: Mapping[str, Any]) -
             return wrong_kind(cls, path, _look_up(values, path))
 
 
+def date_as_text(value: Any) -> str:
+    """A date or time of TOML, for JSON has none; no setting is one."""
+    if isinstance(value, date | time):
+        return value.isoformat()
+    raise TypeError(f"{value!r} is nothing that TOML has")
+
+
 def wrong_kind(cls: type, path: Path, found: Any) -> Problem:
     """Say of a value that it is none of those which a setting can have."""
-    message = f"{dotted(path)} is {json.dumps(found)}, but it is {_kind_in_words(cls, path)}"
+    shown = json.dumps(found, default=date_as_text)
+    message = f"{dotted(path)} is {shown}, but it is {_kind_in_words(cls, path)}"
     texts = {text.lower(): text for text in literal_texts(field_kind(cls, path))}
     close = difflib.get_close_matches(str(found).lower(), texts, n=1)
     return Problem(path, message + (f"; did you mean {texts[close[0]]!r}?" if close else ""))

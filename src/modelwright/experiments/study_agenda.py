@@ -291,7 +291,9 @@ class Agenda:
         while True:
             self.edge = find_edge(self.study.config.bisection, self._values_tried())
             wanted = [bisected(self.study.config, value) for value in self.edge.wanted]
-            new = [variant for variant in wanted if variant.name not in self._known]
+            known = [one for name, one in self._known.items() if name not in self._trials]
+            # A value may have been tried under another name.
+            new = [one for one in wanted if one.changes not in [other.changes for other in known]]
             if not new:
                 return
             for variant in new:
@@ -309,8 +311,17 @@ class Agenda:
         return found
 
     def _take_up(self, variant: Variant) -> None:
-        """Make a variant known, with what its run folders hold already."""
-        if variant.name in self._known:
+        """Make a variant known, with what its run folders hold already.
+
+        Raises:
+            ValueError: if another one has its name, or a run there was made with other settings.
+        """
+        if (known := self._known.get(variant.name)) is not None:
+            if known.changes != variant.changes:
+                raise ValueError(
+                    f"{variant.name!r} is the name of two variants, {dict(known.changes)} and "
+                    f"{dict(variant.changes)}; call the one in {self.study.path} otherwise"
+                )
             return
         self._make_known(variant)
         self._configs[variant.name] = self.config(variant, self.study.seeds[0])

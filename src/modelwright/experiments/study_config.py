@@ -218,10 +218,11 @@ class StudyConfig:
             raise ValueError(f"seeds is {self.seeds}; the least is 1, and 3 show a spread")
         if len(set(self.each_seed)) < len(self.each_seed) or not self.each_seed:
             raise ValueError(f"seeds is {list(self.each_seed)}; name at least one, and none twice")
-        if self.name is not None and (not self.name or not set(self.name) <= allowed_in_names):
+        letters = set(self.name or "")
+        if self.name is not None and (letters <= {"."} or not letters <= allowed_in_names):
             raise ValueError(
                 f"name is {self.name!r}, but it becomes a folder's name; choose letters, digits, "
-                "'.', '_', '-' and '+'"
+                "'.', '_', '-' and '+', and not dots alone"
             )
 
     @property

@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -149,10 +150,16 @@ def expand(config: StudyConfig) -> tuple[Variant, ...]:
     """Every named variant at every point of the grid; without either, the base alone.
 
     Raises:
-        ValueError: if a grid is not one, or two variants come out alike.
+        ValueError: if a grid is not one, changes what a variant sets, or two come out alike.
     """
     axes = [[(name, value) for value in _values(name, axis)] for name, axis in config.grid.items()]
     named = [(variant.name, flat(variant.set)) for variant in config.variants]
+    for name, changes in named:
+        for setting in changes.keys() & config.grid.keys():
+            raise ValueError(
+                f"the variant {name!r} sets {setting}, but the grid goes through values of it; "
+                "leave one of the two out"
+            )
     only_grid = bool(axes) and not named
     if not named:
         named = [("base", {})]
@@ -269,6 +276,12 @@ def _require_free(study: Study) -> None:
             f"{study.path}: training.n_steps varies, but with equal_tokens = true it follows from "
             "training.batch_tokens; leave one of the two out"
         )
+    for variant in study.variants if study.config.search.n_trials else ():
+        if re.fullmatch(r"trial-\d+", variant.name):
+            raise ValueError(
+                f"{study.path}: a variant is called {variant.name!r}, as a trial of the search is; "
+                "call it otherwise"
+            )
     for path in [*study._overridden, *(change.path for change in study.common), *varied]:
         if path == ("seed",):
             raise ValueError(

@@ -64,6 +64,40 @@ def test_a_bisection_finds_an_edge_that_is_known_and_uses_the_grid(tmp_path: Pat
     assert len(agenda.record().variants) == 3 + 4  # 0.01 is the first middle and of the grid
 
 
+bisection = """
+[bisection]
+setting = "schedule.peak_lr"
+trains = 1e-3
+diverges = 1e-1
+ratio = 4.0
+"""
+
+
+def test_a_bisection_uses_a_variant_whatever_it_is_called(tmp_path: Path):
+    def outcome(task: RunTask) -> RunResult:
+        return result("diverged" if task.config.schedule.peak_lr > 0.02 else "finished")
+
+    text = '[[variants]]\nname = "usual"\nset = { "schedule.peak_lr" = 1e-3 }\n' + bisection
+    agenda = agenda_of(small_study.write(tmp_path, text))
+    crew = PretendedCrew(outcome)
+    _go_on(agenda, crew, StopRequest(), nobody, lambda _: None)
+    assert sorted(names(crew)) == [
+        "peak_lr-0.01/1",
+        "peak_lr-0.03162/1",
+        "peak_lr-0.1/1",
+        "usual/1",
+    ]
+    assert agenda.edge is not None
+    assert (agenda.edge.trains, agenda.edge.diverges) == (0.01, 0.03162)
+
+
+def test_a_variant_that_is_called_as_a_value_of_the_bisection_is_refused(tmp_path: Path):
+    text = '[[variants]]\nname = "peak_lr-0.1"\nset = { "model.norm" = "none" }\n' + bisection
+    message = "'peak_lr-0.1' is the name of two variants, {'model.norm': 'none'} and .*0.1}; call"
+    with pytest.raises(ValueError, match=message):
+        agenda_of(small_study.write(tmp_path, text)).variants()
+
+
 def test_a_run_whose_worker_died_is_tried_once_more(tmp_path: Path):
     deaths = {1: 1, 2: 9}
 

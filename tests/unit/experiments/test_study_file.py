@@ -131,6 +131,25 @@ def test_with_equal_tokens_small_batches_take_more_steps_and_are_measured_as_oft
         ),
         ('[grid]\n"schedule.peak_lr" = [0.1, 0.1]', "", "have the same name; leave one out"),
         (
+            '[[variants]]\nname = "slow"\nset = { "schedule.peak_lr" = 0.5 }\n'
+            '[grid]\n"schedule.peak_lr" = [0.1, 0.2]',
+            "",
+            "the variant 'slow' sets schedule.peak_lr, but the grid goes through values of it; ",
+        ),
+        (
+            '[[variants]]\nname = "trial-7"\n[search]\nn_trials = 2\n'
+            '[search.settings]\n"schedule.peak_lr" = { from = 0.1, to = 0.2 }',
+            "",
+            "a variant is called 'trial-7', as a trial of the search is; call it otherwise",
+        ),
+        ("", 'name = ".."', "name is '..', but it becomes a folder's name"),
+        ("", "seeds = 2021-05-06", 'seeds is "2021-05-06", but it is a whole number'),
+        (
+            '[grid]\n"schedule.peak_lr" = [2021-05-06]',
+            "",
+            'schedule.peak_lr is "2021-05-06", but it is a number',
+        ),
+        (
             '[[variants]]\nname = "a"\n[[variants]]\nname = "b"',
             "",
             "the variants 'a' and 'b' have the same settings",
