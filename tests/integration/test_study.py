@@ -26,13 +26,14 @@ from modelwright.experiments.study import (
     plan_missing,
     run_study,
 )
+from modelwright.experiments.study_agenda import Agenda
 from modelwright.experiments.study_cost import cost_section
 from modelwright.experiments.study_file import load_study
 from modelwright.experiments.study_folder import read_study
 from modelwright.experiments.study_record import StudyRecord
 from modelwright.experiments.study_results import compare
 from modelwright.experiments.study_texts import read_texts
-from modelwright.experiments.study_worker import outcome_file
+from modelwright.experiments.study_worker import carry_out, outcome_file
 from modelwright.experiments.verdicts import headline
 from modelwright.planning.foresight import is_planned
 from modelwright.runtime.files import lock_folder
@@ -90,6 +91,20 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> StudyRecord:
         small_study.write(place, variants + added, set_also=saving, top="seeds = 3")
         loaded = load_study(file)
         return run_study(loaded, folder, choose_places(loaded))
+
+
+def test_a_lost_run_that_begins_anew_is_judged_by_its_new_steps(tmp_path: Path):
+    loaded = load_study(small_study.write(tmp_path), ["schedule.peak_lr=10.0"])
+    agenda = Agenda(loaded, tmp_path / "studies")
+    agenda.variants()
+    task = dataclasses.replace(agenda.task(("base", 1)), token_loss=0.0)
+    first = carry_out(None, task, lambda _: None)
+    assert first.outcome == "diverged" and first.final["step"] == 24
+    before = curve(task.folder)
+    (task.folder / outcome_file).unlink()  # as if it was killed just then
+    again = carry_out(None, task, lambda _: None)
+    assert (again.outcome, again.reason) == (first.outcome, first.reason)
+    assert again.final["step"] == 24 and curve(task.folder) == before
 
 
 def test_a_run_is_saved_when_the_command_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -150,15 +150,19 @@ def _train(task: RunTask, report: Report) -> tuple[Outcome, str | None]:
                 report(RunReport(step=metrics["step"], validation_loss=loss))
 
     foresight = _Foresight(task.folder)
+
+    def on_ready(prepared: Prepared) -> None:
+        if (task.folder / metrics_file).is_file():  # what is left of it: those steps stay
+            for record in read_metrics(task.folder):
+                watch.add(record)
+        foresight.plan(prepared)
+
     data = _data_of(task.config)
     if (task.folder / config_file).exists():
         _wait_until_free(task.folder)
-        if (task.folder / metrics_file).is_file():
-            for record in read_metrics(task.folder):
-                watch.add(record)
-        resume(task.folder, on_metrics=on_metrics, on_ready=foresight.plan, data=data)
+        resume(task.folder, on_metrics=on_metrics, on_ready=on_ready, data=data)
     else:
-        train(task.config, task.folder, on_metrics=on_metrics, on_ready=foresight.plan, data=data)
+        train(task.config, task.folder, on_metrics=on_metrics, on_ready=on_ready, data=data)
     foresight.compare()
     if verdict := watch.verdict():
         return "diverged", verdict
