@@ -8,33 +8,12 @@ import torch
 from modelwright.accounting.hardware import Device, Peak
 from modelwright.accounting.measured_peak import measured_peak
 from modelwright.accounting.rates import Rates
+from modelwright.planning.assumed import guessed_rates, guesses_for, in_words
 from modelwright.planning.site import planned_precision, planned_shape
 from modelwright.planning.step import StepTrace
-from modelwright.planning.timing import step_time
+from modelwright.planning.timing import StepTime, step_time
 from modelwright.training.assembly import records_step
 from modelwright.training.config import RunConfig
-
-
-@dataclass(frozen=True, kw_only=True)
-class AssumedMfu:
-    """Between which shares of the peak a run's speed is taken to be, and why."""
-
-    low: float
-    high: float
-    source: str
-
-
-gpu_mfu = AssumedMfu(
-    low=0.25,
-    high=0.55,
-    source="assumed: gpt2-small on an H100 reached 26% to 39% (docs/results/training-gpu.md)",
-)
-cpu_mfu = AssumedMfu(
-    low=0.25,
-    high=0.80,
-    source="assumed, of a peak that was measured just now; docs/results/train-cpu.md has 49% "
-    "and 65%",
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +31,7 @@ class Range:
 class Time:
     """How long the steps take: a point where the machine was calibrated, else a range.
 
-    The range comes from assumed shares of the peak.
+    The range is that of the guesses of `assumed.py`.
 
     Attributes:
         calibrated: what the point follows from; None if nothing was measured.
@@ -86,17 +65,10 @@ def expected_time(
     rates: Rates | None = None,
 ) -> Time:
     """How long the steps will take; validation, scores, samples, checkpoints come on top."""
-    if rates is None or planned_precision(config, device) not in rates.flops_per_second:
-        return _assumed_time(config, flops_per_step, device)
     precision = planned_precision(config, device)
-    on_gpu = device is not None
-    told = step_time(
-        followed,
-        rates,
-        precision,
-        looks_ahead=on_gpu and precision != "fp16",
-        is_recorded=records_step(config, "cuda" if on_gpu else "cpu", planned_shape(config)[0]),
-    )
+    if rates is None or precision not in rates.flops_per_second:
+        return _assumed_time(config, flops_per_step, device, followed)
+    told = _step_time(config, device, followed, rates)
     peak = Peak(
         flops_per_second=rates.flops_per_second[precision],
         source=f"best {precision} matrix product when it was calibrated",
@@ -118,13 +90,33 @@ def expected_time(
     )
 
 
-def _assumed_time(config: RunConfig, flops_per_step: int, device: Device | None) -> Time:
+def _step_time(
+    config: RunConfig, device: Device | None, followed: StepTrace, rates: Rates
+) -> StepTime:
+    precision = planned_precision(config, device)
+    on_gpu = device is not None
+    return step_time(
+        followed,
+        rates,
+        precision,
+        looks_ahead=on_gpu and precision != "fp16",
+        is_recorded=records_step(config, "cuda" if on_gpu else "cpu", planned_shape(config)[0]),
+    )
+
+
+def _assumed_time(
+    config: RunConfig, flops_per_step: int, device: Device | None, followed: StepTrace
+) -> Time:
+    """Between the times that a hopeful and a doubtful guess come to."""
     peak = _peak(config, device)
-    assumed = cpu_mfu if device is None else gpu_mfu
+    guesses = guesses_for(device)
+    low, high = (
+        _step_time(config, device, followed, guessed_rates(guess, device, peak)).step
+        for guess in (guesses.hopeful, guesses.doubtful)
+    )
     fastest = flops_per_step / peak.flops_per_second
-    step = Range(low=fastest / assumed.high, high=fastest / assumed.low)
-    mfu = Range(low=assumed.low, high=assumed.high)
-    return _time(config, device, peak, mfu, assumed.source, step)
+    mfu = Range(low=fastest / high, high=fastest / low)
+    return _time(config, device, peak, mfu, in_words(device), Range(low=low, high=high))
 
 
 def _time(

@@ -50,11 +50,15 @@ def test_the_disk_holds_weights_two_means_and_the_average():
     assert (without.disk.n_kept, fewer.disk.n_kept) == (3, 1)
 
 
-def test_time_follows_from_the_peak_and_the_assumed_shares():
+def test_what_follows_from_an_assumed_time():
     plan = make_plan(config("training.n_steps=1000"), h100)
     time = plan.time
-    assert time.step_seconds.high == pytest.approx(plan.work.model / (0.25 * 989.4e12))
-    assert time.run_seconds.low == pytest.approx(1000 * plan.work.model / (0.55 * 989.4e12))
+    assert time.step_seconds.low < time.step_seconds.high < 4 * time.step_seconds.low
+    assert time.run_seconds.low == pytest.approx(1000 * time.step_seconds.low)
+    assert time.mfu.high == pytest.approx(
+        plan.work.model / (time.step_seconds.low * 989.4e12), rel=1e-6
+    )
+    assert time.calibrated is None and time.mfu_source.startswith("assumed")
     assert time.price_usd is not None
     assert time.kilowatt_hours is not None
     assert time.price_usd.high == pytest.approx(time.device_hours.high * 4.29)
