@@ -47,7 +47,7 @@ def verdicts_table(results: Results) -> str:
                         found.p_diverging,
                     ]
                     if found
-                    else [None] * 17
+                    else [None] * 16
                 ),
                 float(np.mean([run.seconds for run in begun])) if begun else None,
                 sum(run.seconds for run in begun),
@@ -123,5 +123,7 @@ def written(names: Sequence[str], lines: Iterable[Sequence[Any]]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(names)
-    writer.writerows(lines)
+    for line in lines:
+        assert len(line) == len(names), f"{len(line)} values for the columns {names}"
+        writer.writerow(line)
     return text.getvalue()

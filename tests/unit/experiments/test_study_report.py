@@ -199,6 +199,21 @@ def test_the_tables_say_what_the_page_says(folder: Path, results: Results):
     assert last["step"] == "130" and last["validation_loss"] == runs[0]["validation_loss"]
 
 
+@pytest.mark.parametrize("name", ["table.csv", "runs.csv", "curves.csv"])
+def test_every_row_of_a_table_stands_under_its_names(folder: Path, name: str):
+    with (folder / name).open() as file:
+        names, *rows = csv.reader(file)
+    assert rows and {len(row) for row in rows} == {len(names)}
+
+
+def test_the_baseline_has_its_times_too(folder: Path, results: Results):
+    with (folder / "table.csv").open() as file:
+        (row,) = (row for row in csv.DictReader(file) if row["variant"] == "base")
+    seconds = [run.seconds for run in results.baseline.runs]
+    assert float(row["total_seconds"]) == pytest.approx(sum(seconds))
+    assert float(row["mean_seconds"]) == pytest.approx(sum(seconds) / len(seconds))
+
+
 def test_verdicts_in_words_say_how_large_and_how_sure(results: Results):
     found = results.comparisons
     assert re.fullmatch(
