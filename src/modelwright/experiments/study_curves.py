@@ -77,8 +77,7 @@ def mean_curve(variant: VariantResult, name: str, *, smooth: bool = False) -> Cu
 
     It is of the runs that finished; where none did, of those that did not diverge either.
     """
-    runs = variant.finished or [run for run in variant.begun if not _is_lost(run)]
-    curves = [run_curve(run, name, smooth=smooth) for run in runs]
+    curves = [run_curve(run, name, smooth=smooth) for run in _runs_of_mean(variant)]
     curves = [curve for curve in curves if len(curve.y)]
     if not curves:
         return None
@@ -95,6 +94,10 @@ def mean_curve(variant: VariantResult, name: str, *, smooth: bool = False) -> Cu
                 row[place] = curve.x[along]
             x[along] = np.nanmean(values, axis=0)
     return Curve(x, np.nanmean(table, axis=0), np.nanmin(table, axis=0), np.nanmax(table, axis=0))
+
+
+def _runs_of_mean(variant: VariantResult) -> list[RunResult]:
+    return variant.finished or [run for run in variant.begun if not _is_lost(run)]
 
 
 def thinned(n: int, most: int) -> npt.NDArray[np.int64]:
@@ -123,10 +126,10 @@ def can_run_along(results: Results) -> list[Along]:
 
 def drawings_of(results: Results) -> list[Drawing]:
     """What there is to draw."""
-    begun = [run for one in results.variants for run in one.begun]
-    has_validation = any(len(with_number(run.records, "validation_loss")) > 1 for run in begun)
+    runs = [run for one in results.variants for run in _runs_of_mean(one)]
+    has_validation = any(len(with_number(run.records, "validation_loss")) > 1 for run in runs)
     left_out = set[Drawing]() if has_validation else {"validation"}
-    if not results.baseline.finished or not any(one.finished for one in results.others):
+    if not any(difference_curve(one, results.baseline, "step") for one in results.others):
         left_out.add("difference")
     return [drawing for drawing in get_args(Drawing) if drawing not in left_out]
 
@@ -200,6 +203,10 @@ def _differences_figure(
     found = {one.name: difference_curve(one, results.baseline, along) for one in results.others}
     curves = {name: curve for name, curve in found.items() if curve is not None}
     figure, axes = pyplot.subplots(figsize=(8.2, 4.3))
+    if not curves:
+        axes.set_axis_off()
+        axes.text(0.5, 0.5, "no two runs of a seed are at the same place", ha="center", color=ink)
+        return figure
     worthwhile = results.question.worthwhile
     axes.axhspan(-worthwhile, worthwhile, color=faint, alpha=0.18, linewidth=0)
     axes.axhline(0, color=ink, linewidth=1)

@@ -20,6 +20,7 @@ from modelwright.experiments.study_texts import read_texts, texts_file
 from modelwright.experiments.verdicts import briefly, headline, in_words
 from modelwright.generation.temperatures import AtTemperature
 from modelwright.generation.variety import Spread, Variety
+from modelwright.training.metrics import metrics_file, to_line
 from simulated_study import Simulated
 
 variants = [
@@ -238,6 +239,45 @@ def test_a_page_of_one_comparison_answers_in_a_sentence(tmp_path: Path):
         r"The lowest mean is that of a<b>&, \d\.\d+ nats per token over 3 seeds\.",
         headline(compare(study)),
     )
+
+
+seeds_apart = [
+    Simulated(name="base", absent={2: "missing", 3: "missing"}),
+    Simulated(name="other", absent={1: "missing"}),
+]
+all_lost = [Simulated(name=name, diverges=frozenset({1, 2, 3})) for name in ("base", "other")]
+
+
+@pytest.mark.parametrize(
+    ("some", "n_steps", "drawings"),
+    [
+        (seeds_apart, 20, {"smoothed", "raw", "validation"}),  # nothing to subtract
+        (all_lost, 200, {"smoothed", "raw"}),  # a mean is of runs that did not diverge
+        (variants[:2], 1, {"smoothed", "raw", "validation"}),  # one point is no curve
+    ],
+)
+def test_what_there_is_nothing_to_draw_of_is_no_choice(
+    tmp_path: Path, some: list[Simulated], n_steps: int, drawings: set[str]
+):
+    study = simulated_study.write_simulated(tmp_path, some, n_steps=n_steps)
+    page = write_study_report(study, tmp_path).read_text()
+    assert set(re.findall(r"id='curves-1-(\w+)'", page)) == drawings
+
+
+def test_an_axis_without_a_common_place_says_so(tmp_path: Path):
+    study = simulated_study.write_simulated(tmp_path, variants[:2], n_steps=20)
+    for run in study.runs_of("a<b>&"):  # as if its first step waited for a compiler
+        path = run.folder / metrics_file
+        lines = [json.loads(line) for line in path.read_text().splitlines()]
+        late = [line | {"seconds": line.get("seconds", 0) + 1000} for line in lines]
+        path.write_text("".join(map(to_line, late)))
+    write_study_report(study, tmp_path)
+    figures = tmp_path / "figures"
+    for scale in ("linear", "log"):
+        assert (
+            "at the same place" in (figures / f"curves-seconds-difference-{scale}.svg").read_text()
+        )
+        assert "same place" not in (figures / f"curves-step-difference-{scale}.svg").read_text()
 
 
 def test_a_study_of_which_nothing_has_ended_has_no_report(tmp_path: Path):
