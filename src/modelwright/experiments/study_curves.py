@@ -27,6 +27,7 @@ from modelwright.experiments.study_looks import (
     needs_ratios,
     number_both_sides,
     number_log,
+    short_name,
 )
 from modelwright.experiments.study_results import Results, RunResult, VariantResult
 
@@ -212,7 +213,8 @@ def _differences_figure(
     axes.axhline(0, color=ink, linewidth=1)
     for name, curve in curves.items():
         _line(axes, curve, looks[name], along, scale, _share(points_of_all_means, len(curves)))
-    axes.set_ylabel(f"training loss less that of\n{results.study.baseline} (nats per token)")
+    base = short_name(results.study.baseline)
+    axes.set_ylabel(f"training loss less that of\n{base} (nats per token)")
     axes.set_xlabel(along_labels[along])
     # What is beyond the differences of the later part is out of the picture, as at the beginning.
     late = [abs(curve.y[len(curve.y) // 4 :]).max() for curve in curves.values()]

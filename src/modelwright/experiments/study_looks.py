@@ -74,8 +74,18 @@ def looks_of(results: Results) -> dict[str, Look]:
 
 
 def _short(name: str, results: Results) -> str:
-    cut = name if len(name) <= longest_name else name[: longest_name - 1] + "…"
-    return f"{cut} (baseline)" if name == results.study.baseline else cut
+    short = short_name(name)
+    return f"{short} (baseline)" if name == results.study.baseline else short
+
+
+def short_name(name: str) -> str:
+    """A name with room in a picture."""
+    return literal(name if len(name) <= longest_name else name[: longest_name - 1] + "…")
+
+
+def literal(text: str) -> str:
+    """A text that matplotlib draws as it stands: between two dollars it would see a formula."""
+    return text.replace("$", r"\$")
 
 
 def name_at_right(axes: Axes, looks: Sequence[Look], *, with_dots: bool = False) -> None:

@@ -21,6 +21,7 @@ from modelwright.experiments.study_looks import (
     Look,
     better,
     dashes,
+    literal,
     looks_of,
     markers,
     needs_ratios,
@@ -189,7 +190,7 @@ def basin_figure(results: Results, axis: NumericAxis) -> Figure:
         axes.plot(
             [value for value, _ in points], [mean for _, mean in points], color=color,
             linestyle=dashes[n // len(palette) % len(dashes)], linewidth=1.8, zorder=2,
-            label=line.label or "base",
+            label=literal(line.label) or "base",
         )  # fmt: skip
         for value, one in line.points:
             axes.plot(
@@ -330,7 +331,7 @@ def _draw_batches(
             if not found:
                 continue
             x, y = zip(*found, strict=True)
-            name = f"{line.label}: " if line.label else ""
+            name = f"{literal(line.label)}: " if line.label else ""
             axes.plot(
                 x, y, color=palette[n % len(palette)], linestyle=dashes[turn], marker=markers[turn],
                 markersize=5, linewidth=1.6, label=f"{name}loss {target:.3f}",

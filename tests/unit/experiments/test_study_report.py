@@ -280,6 +280,18 @@ def test_an_axis_without_a_common_place_says_so(tmp_path: Path):
         assert "same place" not in (figures / f"curves-step-difference-{scale}.svg").read_text()
 
 
+def test_names_are_drawn_as_they_stand(tmp_path: Path):
+    names = ["base$", "$x_{$", "$5 or $6", "_first"]
+    some = [Simulated(name=name) for name in names]
+    write_study_report(simulated_study.write_simulated(tmp_path, some, n_steps=20), tmp_path)
+    for picture in ("seeds", "curves-step-smoothed-linear"):
+        drawn = (tmp_path / "figures" / f"{picture}.svg").read_text()
+        for name in ("base$ (baseline)", *names[1:]):
+            assert f">{name}</text>" in drawn, name
+    less = (tmp_path / "figures" / "curves-step-difference-linear.svg").read_text()
+    assert ">base$ (nats per token)</text>" in less
+
+
 def test_a_study_of_which_nothing_has_ended_has_no_report(tmp_path: Path):
     absent = dict.fromkeys((1, 2, 3), "missing")
     study = simulated_study.write_simulated(tmp_path, [Simulated(name="base", absent=absent)])  # pyright: ignore[reportArgumentType]
