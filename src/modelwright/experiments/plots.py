@@ -299,18 +299,23 @@ def event_tokens(records: Records) -> list[float]:
 
 
 def tokens_at(records: Records, some: Records) -> list[float]:
-    """How many tokens had been seen at some records, known from the step before if need be.
+    """How many tokens had been seen at some records, known from the step before if need be."""
+    return known_at(records, some, "n_tokens")
+
+
+def known_at(records: Records, some: Records, name: str) -> list[float]:
+    """A number that rises with the steps at some records, from the step before if need be.
 
     A measurement that was made up for stands on a line of its own, which does not say.
     """
-    seen = {r["step"]: r["n_tokens"] for r in records if "n_tokens" in r}
+    known = {r["step"]: r[name] for r in records if name in r}
 
-    def tokens(record: dict[str, Any]) -> float:
-        if "n_tokens" in record:
-            return record["n_tokens"]
-        return max((n for step, n in seen.items() if step <= record["step"]), default=0)
+    def number(record: dict[str, Any]) -> float:
+        if name in record:
+            return record[name]
+        return max((n for step, n in known.items() if step <= record["step"]), default=0)
 
-    return [tokens(record) for record in some]
+    return [number(record) for record in some]
 
 
 def smoothed(values: Sequence[float]) -> list[float]:

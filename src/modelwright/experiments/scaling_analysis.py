@@ -16,6 +16,7 @@ from modelwright.accounting.law_intervals import Interval, Resampling, Uncertain
 from modelwright.accounting.scaling import Work
 from modelwright.config.loading import load_settings
 from modelwright.experiments.ladder import Count
+from modelwright.experiments.plots import known_at, with_number
 from modelwright.training.config import RunConfig
 from modelwright.training.metrics import config_file, facts_file, read_metrics
 
@@ -72,11 +73,13 @@ def read_run(folder: Path) -> FinishedRun:
     config = load_settings(RunConfig, folder / config_file).config
     facts = json.loads((folder / facts_file).read_text())
     n_steps = config.training.n_steps
-    last: dict[str, Any] = next(iter(read_metrics(folder)[-1:]), {"step": 0})
-    if last["step"] < n_steps or last.get("validation_loss") is None:
+    records = read_metrics(folder)
+    measured = with_number(records, "validation_loss")
+    if not measured or measured[-1]["step"] < n_steps:
+        last = records[-1]["step"] if records else 0
         raise ValueError(
             f"the run in {folder} has no loss after its last step: its record ends at step "
-            f"{last['step']:,} of {n_steps:,}"
+            f"{last:,} of {n_steps:,}"
         )
     parameters = facts["parameters"]
     without = parameters["total"] - sum(parameters[name] for name in embeddings)
@@ -86,10 +89,10 @@ def read_run(folder: Path) -> FinishedRun:
         n_parameters={"all": parameters["total"], "non_embedding": without},
         n_tokens=config.n_tokens,
         flops=float(facts["step_flops"]) * n_steps,
-        loss=last["validation_loss"],
+        loss=measured[-1]["validation_loss"],
         seed=config.seed,
         epochs=facts["epochs"],
-        seconds=last["seconds"],
+        seconds=known_at(records, measured[-1:], "seconds")[0],
         tokenizer=facts["tokenizer"],
         text=json.dumps(facts["data"], sort_keys=True),
     )

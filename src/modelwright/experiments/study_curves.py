@@ -19,7 +19,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, NullFormatter, NullLocator
 
-from modelwright.experiments.plots import faint, ink, smoothed, with_number
+from modelwright.experiments.plots import faint, ink, known_at, smoothed, with_number
 from modelwright.experiments.study_looks import (
     Look,
     looks_of,
@@ -65,8 +65,8 @@ def run_curve(run: RunResult, name: str, *, smooth: bool = False) -> Curve:
     steps = np.array([record["step"] for record in found], dtype=float)
     x: dict[Along, Numbers] = {
         "step": steps,
-        "tokens": np.array([record.get("n_tokens", 0) for record in found], dtype=float),
-        "seconds": np.array([record.get("seconds", 0) for record in found], dtype=float),
+        "tokens": np.array(known_at(run.records, found, "n_tokens"), dtype=float),
+        "seconds": np.array(known_at(run.records, found, "seconds"), dtype=float),
     }
     if run.step_flops is not None:
         x["flops"] = steps * run.step_flops

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from modelwright.experiments.plots import smoothed
+from modelwright.experiments.plots import smoothed, with_number
 from modelwright.experiments.statistics import Interval
 from modelwright.experiments.study_curves import thinned
 from modelwright.experiments.study_results import Results, RunResult
@@ -99,10 +99,15 @@ def _steps_of(run: RunResult) -> Iterable[list[Any]]:
     records = run.trained
     means = smoothed([record["loss"] for record in records])
     chosen = set(thinned(len(records), rows_of_a_run).tolist())
+    # One that was made up for stands on a line of its own.
+    measured = {
+        record["step"]: record["validation_loss"]
+        for record in with_number(run.records, "validation_loss")
+    }
     for n, (record, mean) in enumerate(zip(records, means, strict=True)):
-        if n not in chosen and "validation_loss" not in record:
-            continue
         step = record["step"]
+        if n not in chosen and step not in measured:
+            continue
         yield [
             run.run.variant,
             run.run.seed,
@@ -114,7 +119,7 @@ def _steps_of(run: RunResult) -> Iterable[list[Any]]:
             round(mean, 6),
             record.get("gradient_norm"),
             record.get("learning_rate"),
-            record.get("validation_loss"),
+            measured.get(step),
         ]
 
 

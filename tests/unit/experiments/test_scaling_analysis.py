@@ -115,7 +115,8 @@ def test_everything_is_written_and_the_page_needs_no_network(analysis, tmp_path)
     assert (tmp_path / "map.png").read_bytes()[:4] == b"\x89PNG"
 
 
-def test_a_run_folder_is_read(tmp_path):
+def run_folder(tmp_path: Path) -> Path:
+    """A run's folder of six steps, without a record of any."""
     folder = tmp_path / "run"
     folder.mkdir()
     config = small.run_config(tmp_path)
@@ -125,6 +126,11 @@ def test_a_run_folder_is_read(tmp_path):
     facts = {"parameters": parameters, "step_flops": 7, "epochs": 0.25}
     facts |= {"tokenizer": "t", "data": {"train": 1}}
     (folder / facts_file).write_text(json.dumps(facts))
+    return folder
+
+
+def test_a_run_folder_is_read(tmp_path):
+    folder = run_folder(tmp_path)
     small.record(folder, {"step": 3, "loss": 5.0, "seconds": 1.0})
     with pytest.raises(ValueError, match="its record ends at step 3 of 6"):
         read_run(folder)
@@ -134,3 +140,26 @@ def test_a_run_folder_is_read(tmp_path):
     assert (run.n_tokens, run.flops, run.loss, run.seconds) == (6 * 64, 42.0, 4.5, 2.0)
     with pytest.raises(FileNotFoundError, match="holds no config.toml"):
         read_run(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        [{"validation_loss": 4.5}],
+        [{"validation_loss": 4.5}, {"samples": ["One day"]}],
+    ],
+)
+def test_a_loss_that_was_made_up_for_after_the_last_step_counts(tmp_path, lines):
+    folder = run_folder(tmp_path)
+    for line in ({"loss": 4.0, "seconds": 2.0}, *lines):
+        small.record(folder, {"step": 6} | line)
+    run = read_run(folder)
+    assert (run.loss, run.seconds) == (4.5, 2.0)
+
+
+def test_a_last_loss_that_is_no_number_is_none_at_all(tmp_path):
+    folder = run_folder(tmp_path)
+    for step, loss in ((3, 5.0), (6, None)):
+        small.record(folder, {"step": step, "loss": 4.0, "validation_loss": loss, "seconds": 1.0})
+    with pytest.raises(ValueError, match="has no loss after its last step"):
+        read_run(folder)

@@ -1,5 +1,6 @@
 """What a study's runs came to: what they are compared by, and what becomes of runs without it."""
 
+import csv
 import json
 import math
 from collections.abc import Callable
@@ -27,6 +28,7 @@ from modelwright.experiments.study_settings import (
     numeric_axes,
     ordering_axis,
 )
+from modelwright.experiments.study_tables import curves_table
 from modelwright.training.metrics import facts_file, metrics_file, to_line
 from simulated_study import Simulated
 
@@ -146,6 +148,27 @@ def test_a_mean_curve_is_the_mean_of_its_finished_runs_with_their_range():
     assert curve.x["seconds"].tolist() == [2.0, 4.0, 6.0]
     assert "flops" not in curve.x
     assert mean_curve(a_variant(lost), "loss") is None
+
+
+def test_a_measurement_that_was_made_up_for_stands_where_its_step_was():
+    run = a_run(1, [3.0, 2.5, 2.0])
+    run.records.append({"step": 3, "validation_loss": 2.1})
+    curve = run_curve(run, "validation_loss")
+    last = run.records[2]
+    assert curve.x["tokens"].tolist() == [last["n_tokens"]] != [0]
+    assert curve.x["seconds"].tolist() == [last["seconds"]] != [0]
+
+
+def test_a_measurement_that_was_made_up_for_is_in_the_table_of_curves(tmp_path: Path):
+    study = small(tmp_path)
+    path = tmp_path / "runs/other-seed2" / metrics_file
+    *lines, last = [json.loads(line) for line in path.read_text().splitlines()]
+    measured = last.pop("validation_loss")
+    lines += [last, {"step": last["step"], "validation_loss": measured}]
+    path.write_text("".join(map(to_line, lines)))
+    rows = csv.DictReader(curves_table(compare(study)).splitlines())
+    found = [row for row in rows if (row["variant"], row["seed"]) == ("other", "2")]
+    assert (found[-1]["step"], found[-1]["validation_loss"]) == ("20", str(measured))
 
 
 def test_work_is_the_steps_times_what_a_step_takes():
