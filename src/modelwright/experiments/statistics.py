@@ -152,7 +152,7 @@ def judge(
         if n in p_values:
             interval = t_interval(values, 1 - levels[n])
             kind = _kind(values, interval, corrected[n], question)
-            deviation = float(np.std(values, ddof=1))
+            deviation = deviation_of(values)
             at_first = question.alpha / len(p_values)  # the strictest level that may be asked of it
             numbers |= {
                 "deviation": deviation,
@@ -264,13 +264,20 @@ def bootstrap_limit(n_seeds: int) -> float:
     return 1 - 2.0 ** (1 - n_seeds)
 
 
+def deviation_of(differences: Sequence[float]) -> float:
+    """With n - 1; of equal ones zero, which a mean that is rounded would hide."""
+    if min(differences) == max(differences):
+        return 0.0
+    return float(np.std(differences, ddof=1))
+
+
 def effect_size(differences: Sequence[float]) -> float | None:
     """The mean in standard deviations (d_z) times Hedges' correction; None for two, or no spread.
 
     With two differences, one degree of freedom, the correction is zero.
     """
     n = len(differences)
-    deviation = float(np.std(differences, ddof=1))
+    deviation = deviation_of(differences)
     if n < 3 or deviation == 0:
         return None
     freedom = n - 1
@@ -359,5 +366,5 @@ def _p_diverging(theirs: int, ours: int, n_seeds: int) -> float | None:
 def _mean_and_error(differences: Sequence[float]) -> tuple[float, float]:
     """The mean, and its standard error."""
     assert len(differences) >= 2, f"{len(differences)} difference has no spread"
-    error = float(np.std(differences, ddof=1)) / math.sqrt(len(differences))
+    error = deviation_of(differences) / math.sqrt(len(differences))
     return float(np.mean(differences)), error

@@ -276,6 +276,14 @@ def test_runs_that_agree_to_the_last_digit_have_no_spread_and_still_a_verdict():
     assert (one.kind, one.p, one.effect) == ("worse", 0.0, None)
 
 
+@pytest.mark.parametrize("n", range(2, 12))
+@pytest.mark.parametrize("difference", [0.1, -0.05, 1 / 3])
+def test_equal_differences_have_no_spread_though_their_mean_is_rounded(n: int, difference: float):
+    base = outcomes("base", [0.0] * n)
+    (one,) = judge(base, [outcomes("other", [difference] * n)], question)
+    assert (one.deviation, one.p, one.effect, one.detectable) == (0.0, 0.0, None, 0.0)
+
+
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
