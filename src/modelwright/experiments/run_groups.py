@@ -150,5 +150,9 @@ def _names(
 
 
 def _less_seed(name: str, seed: int) -> str:
-    """A run folder's name less the seed that it ends with: "norm" of "norm-seed3"."""
-    return re.sub(rf"(?<=.)[-_. ](?:seed|s)?[-_. ]?0*{seed}$", "", name)
+    """A run folder's name less the seed that it ends with: "norm" of "norm-seed3".
+
+    What may be the end of a number stays, as in "lr-0.001" and "lr-1e-3".
+    """
+    begins = r"[-_. ](?:seed|s)|(?<!\d[eE])[-_ ]|(?<!\d)\."
+    return re.sub(rf"(?<=.)(?:{begins})[-_. ]?0*{seed}$", "", name)

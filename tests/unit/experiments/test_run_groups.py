@@ -73,6 +73,22 @@ def test_a_number_that_is_not_the_seed_stays_in_the_name(tmp_path: Path):
     assert [one.name for one in study.variants] == ["try-12", "v2"]
 
 
+@pytest.mark.parametrize("name", ["lr-0.001", "lr_0.1", "lr-1e-1", "v2.1"])
+def test_the_end_of_a_number_is_no_seed(tmp_path: Path, name: str):
+    study = study_of(
+        [run(tmp_path / name, "seed=1"), run(tmp_path / "other", "seed=1", "model.bias=true")]
+    )
+    assert [one.name for one in study.variants] == [name, "other"]
+
+
+@pytest.mark.parametrize("end", ["-seed1", "_s1", "-1", ".seed1", "-seed-01", " 1"])
+def test_the_seed_at_the_end_of_a_name_is_left_out(tmp_path: Path, end: str):
+    study = study_of(
+        [run(tmp_path / f"lr-0.5{end}", "seed=1"), run(tmp_path / "b", "seed=1", "model.bias=true")]
+    )
+    assert [one.name for one in study.variants] == ["lr-0.5", "b"]
+
+
 def test_one_run_twice_is_refused(runs: list[Path], tmp_path: Path):
     again = run(tmp_path / "again", "seed=2")
     with pytest.raises(
