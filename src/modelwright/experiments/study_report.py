@@ -293,7 +293,7 @@ def _curves(results: Results, picture: Picture) -> tuple[str, str]:
 def _basins(results: Results, picture: Picture) -> list[str]:
     sections: list[str] = []
     for axis in numeric_axes(results)[:most_basins]:
-        name = axis.setting.rpartition(".")[2].replace("_", "-")
+        name = axis.setting.replace(".", "-").replace("_", "-")
         caption = (
             "A dot for each seed, a line through the means of those that finished. A cross above "
             "the picture is a value with which runs diverged: all of them, or as many as it says."

@@ -292,6 +292,21 @@ def test_names_are_drawn_as_they_stand(tmp_path: Path):
     assert ">base$ (nats per token)</text>" in less
 
 
+def test_settings_that_end_alike_have_a_picture_each(tmp_path: Path):
+    settings = ("evaluation.every_steps", "samples.every_steps")
+    some = [
+        Simulated(name=f"{setting}-{n}", changes={setting: n})
+        for setting in settings
+        for n in (2, 4)
+    ]
+    study = simulated_study.write_simulated(tmp_path, [variants[0], *some], n_steps=20, n_seeds=1)
+    page = write_study_report(study, tmp_path).read_text()
+    assert all(f"<h2>Along the {setting}</h2>" in page for setting in settings)
+    assert len(list((tmp_path / "figures").glob("along-*.svg"))) == 2
+    identities = re.findall(r'\sid=["\']([^"\']+)', page)
+    assert len(identities) == len(set(identities))
+
+
 def test_a_study_of_which_nothing_has_ended_has_no_report(tmp_path: Path):
     absent = dict.fromkeys((1, 2, 3), "missing")
     study = simulated_study.write_simulated(tmp_path, [Simulated(name="base", absent=absent)])  # pyright: ignore[reportArgumentType]
