@@ -29,7 +29,12 @@ from modelwright.experiments.study_looks import (
     number_log,
     short_name,
 )
-from modelwright.experiments.study_results import Results, RunResult, VariantResult
+from modelwright.experiments.study_results import (
+    Results,
+    RunResult,
+    VariantResult,
+    have_other_tokens,
+)
 
 Numbers = npt.NDArray[np.float64]
 Along = Literal["step", "tokens", "seconds", "flops"]
@@ -130,7 +135,9 @@ def drawings_of(results: Results) -> list[Drawing]:
     runs = [run for one in results.variants for run in _runs_of_mean(one)]
     has_validation = any(len(with_number(run.records, "validation_loss")) > 1 for run in runs)
     left_out = set[Drawing]() if has_validation else {"validation"}
-    if not any(difference_curve(one, results.baseline, "step") for one in results.others):
+    is_common = any(difference_curve(one, results.baseline, "step") for one in results.others)
+    # Losses per token of other tokens have no difference, and what is worth knowing is per byte.
+    if not is_common or have_other_tokens(run for one in results.variants for run in one.finished):
         left_out.add("difference")
     return [drawing for drawing in get_args(Drawing) if drawing not in left_out]
 

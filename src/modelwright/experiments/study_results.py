@@ -4,7 +4,7 @@ import dataclasses
 import json
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -262,14 +262,14 @@ def _config(path: Path) -> RunConfig | None:
 def _measure(runs: Sequence[RunResult]) -> Measure:
     """What all finished runs have: per byte if their tokens are not the same."""
     finished = [run for run in runs if run.outcome == "finished"]
-    tokenizers = {run.facts["tokenizer"] for run in finished if "tokenizer" in run.facts}
-    wanted: tuple[Measure, ...] = ("validation_loss",)
-    if len(tokenizers) > 1:
-        wanted = ("validation_bits_per_byte",)
-    for measure in wanted:
-        if all(run.final(measure) is not None for run in finished):
-            return measure
-    return "loss"
+    per_byte = have_other_tokens(finished)
+    wanted: Measure = "validation_bits_per_byte" if per_byte else "validation_loss"
+    return wanted if all(run.final(wanted) is not None for run in finished) else "loss"
+
+
+def have_other_tokens(runs: Iterable[RunResult]) -> bool:
+    """Whether losses per token of these runs are not of the same tokens."""
+    return len({run.facts["tokenizer"] for run in runs if "tokenizer" in run.facts}) > 1
 
 
 def _outcomes(name: str, runs: Sequence[RunResult], measure: Measure) -> Outcomes:
@@ -297,6 +297,11 @@ def _notes(variants: Sequence[VariantResult], measure: Measure) -> list[str]:
     notes: list[str] = []
     if measure == "validation_bits_per_byte":
         notes.append("The tokenizers differ, so losses are compared per byte, not per token.")
+    elif have_other_tokens(finished):
+        notes.append(
+            "The tokenizers differ, but not every run has a loss per byte: compared are losses per "
+            "token, which are not of the same tokens."
+        )
     texts = {json.dumps(run.facts["data"], sort_keys=True) for run in finished if run.facts}
     if len(texts) > 1:
         notes.append("The runs did not all have the same data.")

@@ -13,6 +13,7 @@ import html5lib
 import pytest
 
 import simulated_study
+from modelwright.experiments.study_curves import drawings_of
 from modelwright.experiments.study_record import StudyRecord
 from modelwright.experiments.study_report import write_study_report
 from modelwright.experiments.study_results import Results, compare
@@ -21,6 +22,7 @@ from modelwright.experiments.verdicts import briefly, headline, in_words
 from modelwright.generation.temperatures import AtTemperature
 from modelwright.generation.variety import Spread, Variety
 from modelwright.training.metrics import metrics_file, to_line
+from modelwright.training.metrics import facts_file, metrics_file, to_line
 from simulated_study import Simulated
 
 variants = [
@@ -305,6 +307,33 @@ def test_settings_that_end_alike_have_a_picture_each(tmp_path: Path):
     assert len(list((tmp_path / "figures").glob("along-*.svg"))) == 2
     identities = re.findall(r'\sid=["\']([^"\']+)', page)
     assert len(identities) == len(set(identities))
+
+
+def of_other_tokens(folder: Path, *, with_bytes: bool) -> StudyRecord:
+    """A study of two variants, one with another tokenizer."""
+    study = simulated_study.write_simulated(folder, variants[:2], n_steps=20)
+    for run in study.runs_of("a<b>&"):
+        facts = run.folder / facts_file
+        facts.write_text(facts.read_text().replace("0" * 64, "1" * 64))
+    for run in study.runs if not with_bytes else ():
+        path = run.folder / metrics_file
+        lines = [json.loads(line) for line in path.read_text().splitlines()]
+        kept = [{k: v for k, v in x.items() if not k.startswith("validation")} for x in lines]
+        path.write_text("".join(map(to_line, kept)))
+    return study
+
+
+@pytest.mark.parametrize("with_bytes", [True, False])
+def test_losses_of_other_tokens_are_never_subtracted_in_a_picture(tmp_path: Path, with_bytes: bool):
+    results = compare(of_other_tokens(tmp_path, with_bytes=with_bytes))
+    assert results.unit == ("bits per byte" if with_bytes else "nats per token")
+    assert "difference" not in drawings_of(results)
+    assert "The tokenizers differ" in results.notes[0]
+
+
+def test_losses_per_token_of_other_tokens_are_said_to_be(tmp_path: Path):
+    results = compare(of_other_tokens(tmp_path, with_bytes=False))
+    assert "per token, which are not of the same tokens" in results.notes[0]
 
 
 def test_a_study_of_which_nothing_has_ended_has_no_report(tmp_path: Path):
