@@ -7,7 +7,7 @@ draws cannot determine the law, and those are left out.
 
 Where we differ from a plain residual bootstrap: the drawn spread varies as the estimate of a
 spread from so few runs does (chi-squared), without which intervals from fifteen runs are too
-narrow. `tests/reference/test_law_intervals.py` measures how often they hold.
+narrow. `tests/reference/test_law_fit_scipy.py` measures how often they hold.
 """
 
 import math
@@ -23,6 +23,7 @@ from modelwright.accounting.law_fit import (
     largest_exponent,
     log_law,
     search,
+    why_undetermined,
 )
 from modelwright.accounting.quasi_newton import Floats
 from modelwright.accounting.scaling import LossLaw
@@ -132,16 +133,22 @@ def resample(
         noise = rng.standard_normal((n_draws, n_points)) * spreads[:, None]
         log_losses = design.predicted(unknowns[None]) + noise
         weights = np.ones_like(log_losses)
+        is_determined = np.ones(n_draws, dtype=bool)
     else:
         log_losses = np.broadcast_to(design.log_loss, (n_draws, n_points)).copy()
         chosen = rng.integers(n_points, size=(n_draws, n_points))
         weights = np.stack([np.bincount(row, minlength=n_points) for row in chosen]).astype(float)
         spreads = np.full(n_draws, fit.spread)
+        places = [(point.n_parameters, point.n_tokens) for point in fit.points]
+        is_determined = np.array(
+            [not why_undetermined([places[n] for n in set(row)]) for row in chosen.tolist()]
+        )
     grid = design.starts(log_losses)[:, :n_searches]
     known = np.broadcast_to(unknowns, (n_draws, 1, n_unknowns))
     found, _ = search(design, log_losses, weights, np.concatenate([known, grid], axis=1))
     powers = found[:, 3:]
-    good = np.isfinite(found).all(1) & ((powers > 0) & (powers <= largest_exponent)).all(1)
+    good = np.isfinite(found).all(1) & is_determined
+    good &= ((powers > 0) & (powers <= largest_exponent)).all(1)
     if good.sum() < fewest_draws:
         raise ValueError(
             f"only {good.sum()} of {n_draws} resampled fits determine the law, so there is no "

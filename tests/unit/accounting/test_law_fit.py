@@ -120,3 +120,18 @@ def test_drawing_runs_anew_also_gives_intervals():
     one, other = (uncertain.law_intervals()["alpha"] for uncertain in drawn)
     assert one.low < one.value < one.high
     assert other.low != one.low and other.low < other.value < other.high
+
+
+def test_drawn_runs_that_cannot_determine_the_law_are_left_out():
+    nine = [
+        dataclasses.replace(
+            laws.points()[0], n_parameters=n, n_tokens=n * ratio, loss=besiroglu.loss(n, n * ratio)
+        )
+        for n in (10**6, 2 * 10**6, 4 * 10**6)
+        for ratio in (10, 20, 40)
+    ]
+    uncertain = resample(fit_law(nine), n_draws=300, resampling="runs")
+    # Of nine drawn with replacement, a third have two sizes or ratios, or five runs and fewer.
+    assert 60 < uncertain.n_left_out < 150
+    with pytest.raises(ValueError, match=r"only \d+ of 300 resampled fits determine the law"):
+        resample(fit_law([*nine[:4], *nine[7:]]), n_draws=300, resampling="runs")
