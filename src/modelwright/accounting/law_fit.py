@@ -27,6 +27,7 @@ n_starts = 12  # points of the grid, the best ones, from which a search begins
 fewest_points = 6  # one more than there are unknowns
 fewest_values = 3  # of N, and of D: two of them cannot tell a power from a constant
 largest_log = 700.0  # whose power is still a float
+smallest_exponent = 1e-3  # a flatter fall is none: it takes a thousandth off for e times as much
 largest_exponent = 10.0  # a steeper fall is no power law but a step
 most_correlated = 0.99  # log N and log D beyond which the points lie on one line
 
@@ -250,7 +251,7 @@ def why_undetermined(runs: Sequence[tuple[int, int]]) -> str:
 def _require_plausible(unknowns: Floats) -> None:
     alpha, beta = float(unknowns[3]), float(unknowns[4])
     for name, value, what in (("alpha", alpha, "larger models"), ("beta", beta, "more tokens")):
-        if value <= 0:
+        if value < smallest_exponent:
             raise ValueError(
                 f"the best fit has {name} = {value:.3g}: among these runs the loss does not fall "
                 f"with {what}, so there is no law to extrapolate; look for runs that were not "

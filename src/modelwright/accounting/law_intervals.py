@@ -23,6 +23,7 @@ from modelwright.accounting.law_fit import (
     largest_exponent,
     log_law,
     search,
+    smallest_exponent,
     why_undetermined,
 )
 from modelwright.accounting.quasi_newton import Floats
@@ -148,7 +149,7 @@ def resample(
     found, _ = search(design, log_losses, weights, np.concatenate([known, grid], axis=1))
     powers = found[:, 3:]
     good = np.isfinite(found).all(1) & is_determined
-    good &= ((powers > 0) & (powers <= largest_exponent)).all(1)
+    good &= ((powers >= smallest_exponent) & (powers <= largest_exponent)).all(1)
     if good.sum() < fewest_draws:
         raise ValueError(
             f"only {good.sum()} of {n_draws} resampled fits determine the law, so there is no "

@@ -6,9 +6,11 @@ of a budget says nothing of data that is repeated or of what serving the model w
 be taken elsewhere is the shape: how parameters and tokens trade against each other.
 """
 
+import math
 from dataclasses import dataclass
 
 tokens_per_parameter = 20
+largest_size = 1e30  # of a model that is told as the best for a budget
 
 
 def chinchilla_tokens(n_parameters: int) -> int:
@@ -90,10 +92,15 @@ class LossLaw:
         return (self.beta * self.B / from_parameters) ** (1 / self.beta)
 
     def optimal_parameters(self, flops: float, work: Work = six_n) -> float:
-        """The size of model that reaches the lowest loss with that much work."""
+        """The size of model that reaches the lowest loss with that much work.
+
+        By logarithms, and from 1 to `largest_size`: where the exponents are next to nothing, the
+        size is too large for a float.
+        """
         both = self.alpha + work.exponent * self.beta
-        ratio = self.alpha * self.A / (work.exponent * self.beta * self.B)
-        return ratio ** (1 / both) * (flops / work.coefficient) ** (self.beta / both)
+        ratio = math.log(self.alpha * self.A) - math.log(work.exponent * self.beta * self.B)
+        log_size = (ratio + self.beta * math.log(flops / work.coefficient)) / both
+        return math.exp(min(max(log_size, 0.0), math.log(largest_size)))
 
     def optimal_split(self, flops: float, work: Work = six_n) -> Split:
         """The model and the tokens that reach the lowest loss with that much work."""

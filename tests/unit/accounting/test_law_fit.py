@@ -135,3 +135,9 @@ def test_drawn_runs_that_cannot_determine_the_law_are_left_out():
     assert 60 < uncertain.n_left_out < 150
     with pytest.raises(ValueError, match=r"only \d+ of 300 resampled fits determine the law"):
         resample(fit_law([*nine[:4], *nine[7:]]), n_draws=300, resampling="runs")
+
+
+def test_losses_that_are_all_the_same_are_no_law():
+    alike = [dataclasses.replace(point, loss=3.0) for point in laws.points()]
+    with pytest.raises(ValueError, match="the loss does not fall with larger models"):
+        fit_law(alike)

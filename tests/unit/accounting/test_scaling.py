@@ -1,3 +1,5 @@
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -97,3 +99,15 @@ def test_a_loss_of_nothing_is_refused():
 def test_a_law_by_which_more_is_worse_is_refused():
     with pytest.raises(ValueError, match=r"alpha of a loss law is -0.3; choose a number above 0"):
         LossLaw(source="", E=1.7, A=400, B=400, alpha=-0.3, beta=0.3)
+
+
+@pytest.mark.parametrize("beta", [1e-4, 1e-3, 0.3])
+@pytest.mark.parametrize("alpha", [1e-4, 1e-3, 0.3])
+@pytest.mark.parametrize(("A", "B"), [(1e-300, 1e300), (0.6, 0.05), (1e300, 1e-300)])
+def test_a_law_that_hardly_falls_still_has_a_finite_split(
+    alpha: float, beta: float, A: float, B: float
+):
+    law = LossLaw(source="made up", E=2.3, A=A, B=B, alpha=alpha, beta=beta)
+    split = law.optimal_split(1e18)
+    assert 1 <= split.n_parameters < math.inf and 0 < split.n_tokens < math.inf
+    assert math.isfinite(split.loss)

@@ -2,6 +2,7 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import laws
@@ -163,3 +164,14 @@ def test_a_last_loss_that_is_no_number_is_none_at_all(tmp_path):
         small.record(folder, {"step": step, "loss": 4.0, "validation_loss": loss, "seconds": 1.0})
     with pytest.raises(ValueError, match="has no loss after its last step"):
         read_run(folder)
+
+
+def test_losses_that_hardly_change_end_no_analysis():
+    rng = np.random.default_rng(0)
+    runs = [
+        finished(point, loss=3 * float(np.exp(0.002 * rng.normal()))) for point in laws.points()
+    ]
+    found = analyse(runs, n_draws=200)
+    assert found.law is not None
+    told = json.dumps(to_json([found], "flat"), allow_nan=False)
+    assert "optima" in told and found.optima
