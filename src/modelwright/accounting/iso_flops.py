@@ -13,7 +13,7 @@ import numpy as np
 from modelwright.accounting.law_fit import Point
 from modelwright.accounting.law_intervals import Interval, interval
 from modelwright.accounting.quasi_newton import Floats
-from modelwright.accounting.scaling import Work
+from modelwright.accounting.scaling import Work, largest_size
 
 same_work = 1.08  # runs of one budget differ by less, since steps are whole and so are batches
 fewest_sizes = 3  # that a parabola goes through
@@ -160,7 +160,8 @@ def _valley(
         else:
             loss = c0 - c1**2 / (4 * c2)
             whole = bottoms[np.isfinite(bottoms)]
-            best = interval(math.exp(bottom), np.exp(whole), level)
+            sizes = np.exp(np.clip(whole, 0, math.log(largest_size)))
+            best = interval(math.exp(bottom), sizes, level)
             if outside > 0:
                 trouble = f"the lowest point is {'above' if larger else 'below'} all sizes trained"
             elif len(whole) < level * len(bottoms):

@@ -17,6 +17,7 @@ from modelwright.runtime.files import write_atomically
 page_name = "scaling.html"
 json_name = "scaling.json"
 table_name = "runs.csv"
+largest_named = 1e15  # count; what is beyond is told by its power of ten
 captions = {
     "loss-over-work": "Each line is one size of model at its budgets. The dashed line is the loss "
     "of the best split of each budget by the fitted law, with its interval.",
@@ -329,7 +330,11 @@ def _runs_section(analysis: Analysis) -> str:
 
 
 def _counts(told: Interval) -> str:
-    return f"{human_count(told.value)} ({human_count(told.low)} … {human_count(told.high)})"
+    return f"{_count(told.value)} ({_count(told.low)} … {_count(told.high)})"
+
+
+def _count(count: float) -> str:
+    return human_count(count) if count < largest_named else f"{count:.0e}"
 
 
 def _loss(told: Interval) -> str:

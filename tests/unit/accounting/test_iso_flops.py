@@ -1,6 +1,7 @@
 import dataclasses
 import math
 
+import numpy as np
 import pytest
 
 import laws
@@ -73,3 +74,16 @@ def test_budgets_in_tokens_per_parameter_have_no_valley():
     points = laws.points(around=(1,))
     with pytest.raises(ValueError, match="give budgets in flops"):
         fit_valleys(points, six_n)
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_flat_valley_has_an_interval_that_is_a_number():
+    # Some redrawn parabolas are so flat that their lowest point is too large for a float.
+    rng = np.random.default_rng(1)
+    for _ in range(5):
+        flat = [
+            dataclasses.replace(point, loss=3 + 0.006 * float(rng.normal()))
+            for point in laws.points()
+        ]
+        for valley in fit_valleys(flat, six_n, level=0.998).valleys:
+            assert valley.best is None or 1 <= valley.best.low < valley.best.high < 2e30

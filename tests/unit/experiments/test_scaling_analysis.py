@@ -175,3 +175,8 @@ def test_losses_that_hardly_change_end_no_analysis():
     assert found.law is not None
     told = json.dumps(to_json([found], "flat"), allow_nan=False)
     assert "optima" in told and found.optima
+    # A size beyond all models is told in a few digits.
+    assert max(one.n_parameters.high for one in found.optima) > 1e29
+    assert all(
+        len(number) < 8 for _, said in findings(found) for number in re.findall(r"\d+B", said)
+    )
