@@ -155,6 +155,7 @@ def fit_folders(folders: list[Path], out: Path | None, budgets: list[float]) -> 
     for folder in folders:
         inside = sorted(path.parent for path in folder.glob(f"**/{config_file}"))
         found += [folder] if (folder / config_file).is_file() else inside
+    found = list({run.resolve(): run for run in found}.values())  # each once, however named
     if not found:
         raise FileNotFoundError(
             f"there is no run in {', '.join(map(str, folders))}; name run folders, or a folder "

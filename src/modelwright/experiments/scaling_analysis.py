@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -196,6 +197,7 @@ def analyse(
         ValueError: if losses cannot be compared.
     """
     require_comparable([*runs, *checks])
+    runs, checks = with_own_names(runs), with_own_names(checks)
     points = [run.point(count) for run in runs]
     work, work_error = fit_work(points)
     law, law_trouble = None, ""
@@ -224,6 +226,15 @@ def analyse(
         checks=tuple(check(law, run, count) for run in checks) if law else (),
         seed_spread=spread_between_seeds(points),
     )
+
+
+def with_own_names(runs: Sequence[FinishedRun]) -> list[FinishedRun]:
+    """The runs, those by their folder whose name others have too, as in another ladder."""
+    n_named = Counter(run.name for run in runs)
+    return [
+        dataclasses.replace(run, name=str(run.folder)) if n_named[run.name] > 1 else run
+        for run in runs
+    ]
 
 
 def fit_work(points: Sequence[Point]) -> tuple[Work, float]:

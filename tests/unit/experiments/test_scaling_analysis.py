@@ -9,6 +9,7 @@ import laws
 import small
 from modelwright.accounting.law_fit import Point
 from modelwright.accounting.scaling import besiroglu
+from modelwright.cli import scaling
 from modelwright.config.loading import to_toml
 from modelwright.experiments.scaling_analysis import FinishedRun, analyse, read_run, to_json
 from modelwright.experiments.scaling_report import findings, write_scaling
@@ -180,3 +181,25 @@ def test_losses_that_hardly_change_end_no_analysis():
     assert all(
         len(number) < 8 for _, said in findings(found) for number in re.findall(r"\d+B", said)
     )
+
+
+def test_runs_of_one_name_are_told_apart_by_their_folders(tmp_path):
+    runs = [
+        finished(point, name="run", folder=Path("ladders") / point.name)
+        for point in laws.points(scatter=0.01)
+    ]
+    found = analyse(runs, n_draws=100)
+    residuals = to_json([found], "tried")["by_count"]["all"]["law"]["residuals"]
+    assert found.law is not None
+    assert residuals == dict(
+        zip((str(run.folder) for run in runs), found.law.fit.residuals, strict=True)
+    )
+
+
+def test_a_run_that_is_named_twice_is_fitted_once(tmp_path, monkeypatch):
+    folder = run_folder(tmp_path)
+    small.record(folder, {"step": 6, "loss": 4.0, "validation_loss": 4.5, "seconds": 2.0})
+    told: list[list[FinishedRun]] = []
+    monkeypatch.setattr(scaling, "fit_and_tell", lambda fitted, *_: told.append(fitted))
+    scaling.fit_folders([tmp_path, folder, tmp_path / "." / "run" / ".." / "run"], None, [])
+    assert [run.name for run in told[0]] == ["run"]
