@@ -21,7 +21,6 @@ from modelwright.experiments.study_texts import read_texts, texts_file
 from modelwright.experiments.verdicts import briefly, headline, in_words
 from modelwright.generation.temperatures import AtTemperature
 from modelwright.generation.variety import Spread, Variety
-from modelwright.training.metrics import metrics_file, to_line
 from modelwright.training.metrics import facts_file, metrics_file, to_line
 from simulated_study import Simulated
 
