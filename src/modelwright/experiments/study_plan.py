@@ -15,6 +15,11 @@ from modelwright.runtime.device import choose_device, choose_precision
 from modelwright.runtime.files import readable_size
 from modelwright.training.config import RunConfig
 
+# Seconds of a run that are not its steps: the model and its programs are made, and in the end the
+# checkpoint and the texts are written. Taken from studies of 6 to 24 runs.
+besides_on_gpu = Range(low=2.0, high=12.0)
+besides_on_processor = Range(low=0.3, high=3.0)
+
 
 @dataclass(frozen=True, kw_only=True)
 class VariantPlan:
@@ -22,7 +27,8 @@ class VariantPlan:
 
     Attributes:
         n_tokens: that each run learns from.
-        run_seconds: of each run on its device, with what its measurements of the loss take.
+        run_seconds: of each run by itself on its device, with what its measurements of the loss
+            take, its beginning and its end.
         most_runs: whether there may be fewer of them than `n_runs`.
     """
 
@@ -133,7 +139,7 @@ def plan_study(
                 n_steps=config.training.n_steps,
                 n_tokens=config.n_tokens,
                 n_parameters=plan.n_parameters,
-                run_seconds=_run_seconds(config, plan.time.step_seconds),
+                run_seconds=_run_seconds(config, plan.time.step_seconds, device),
                 price_per_hour_usd=device.price_per_hour_usd if device else None,
                 checkpoint_bytes=plan.disk.checkpoint_bytes
                 * (config.checkpoints.keep + config.checkpoints.keep_best),
@@ -225,11 +231,14 @@ def _device_of(config: RunConfig) -> Device | None:
     return device_here(device, precision, peak_flops(device, precision))
 
 
-def _run_seconds(config: RunConfig, step: Range) -> Range:
-    """The steps, and the measurements of the loss, which only go forward: a third of the work."""
+def _run_seconds(config: RunConfig, step: Range, device: Device | None) -> Range:
+    """The steps, the measurements of the loss, which only go forward (a third of the work), and
+    what is before and after them."""
     n_measured = 1 + -(-config.training.n_steps // config.evaluation.every_steps)
     forward = config.evaluation.n_tokens / config.training.batch_tokens / 3
-    return step.times(config.training.n_steps + n_measured * forward)
+    steps = step.times(config.training.n_steps + n_measured * forward)
+    besides = besides_on_processor if device is None else besides_on_gpu
+    return Range(low=steps.low + besides.low, high=steps.high + besides.high)
 
 
 def what_costs(config: RunConfig) -> Any:

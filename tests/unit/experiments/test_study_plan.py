@@ -4,16 +4,22 @@ import dataclasses
 
 import pytest
 
+from modelwright.accounting.hardware import device_named
 from modelwright.cli import study as command
+from modelwright.config.loading import load_settings
 from modelwright.experiments.study_config import BudgetConfig
 from modelwright.experiments.study_plan import (
     StudyPlan,
     VariantPlan,
+    _run_seconds,  # pyright: ignore[reportPrivateUsage]
+    besides_on_gpu,
+    besides_on_processor,
     in_time,
     over_budget,
     render_study_plan,
 )
 from modelwright.planning.duration import Range
+from modelwright.training.config import RunConfig
 
 
 def variant(name: str, n_runs: int, seconds: float, **changes: float | None) -> VariantPlan:
@@ -117,3 +123,22 @@ def test_a_no_begins_nothing(monkeypatch: pytest.MonkeyPatch):
 )
 def test_times_are_for_people(low: float, high: float, text: str):
     assert in_time(Range(low=low, high=high)) == text
+
+
+def test_a_run_takes_its_steps_its_measurements_and_what_is_besides():
+    config = load_settings(
+        RunConfig,
+        None,
+        [
+            "training.n_steps=100",
+            "training.batch_tokens=1024",
+            "evaluation.every_steps=50",
+            "evaluation.n_tokens=3072",
+        ],
+    ).config
+    step = Range(low=1.0, high=2.0)
+    on_processor = _run_seconds(config, step, None)
+    on_gpu = _run_seconds(config, step, device_named("h100"))
+    # At the beginning, after 50 and after 100 steps: three times three batches of a third each.
+    assert on_processor.low == pytest.approx(103 + besides_on_processor.low)
+    assert on_gpu.high == pytest.approx(206 + besides_on_gpu.high)
