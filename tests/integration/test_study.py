@@ -341,6 +341,16 @@ def test_a_ray_cluster_comes_to_the_same_bits_and_replaces_a_worker(
         assert curve(here) == curve(there)
 
 
+def test_the_command_says_at_its_end_that_runs_failed(tmp_path: Path):
+    file = small_study.write(tmp_path, top="seeds = 2")
+    (tmp_path / "study" / "runs").mkdir(parents=True)
+    (tmp_path / "study" / "runs" / "base-seed2").write_text("in the way")
+    ended = call(file, "--yes", "--out", tmp_path / "study")
+    assert ended.exit_code == 1, ended.output
+    assert "some runs failed" in ended.output and "report  " in ended.output
+    assert [run.outcome for run in read_study(tmp_path / "study").runs] == ["finished", "failed"]
+
+
 def test_the_command_ends_with_the_verdict_and_a_page(
     study: StudyRecord, capsys: pytest.CaptureFixture[str]
 ):

@@ -92,6 +92,13 @@ def study(
     print(f"\nrecord   {folder / 'study.json'}")
     if any(run.outcome in ("finished", "diverged") for run in record.runs):
         show_verdict(record, folder)
+    # A trial of a search may well have settings that do not go together.
+    tried = {variant.name for variant in loaded.variants}
+    if any(run.outcome == "failed" and run.variant in tried for run in record.runs):
+        print(
+            "\nsome runs failed, as told above; the same command tries them again", file=sys.stderr
+        )
+        sys.exit(1)
 
 
 def require_consent(plan: "StudyPlan", budget: "BudgetConfig", *, yes: bool) -> None:

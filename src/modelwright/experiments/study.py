@@ -86,6 +86,11 @@ def choose_places(
         raise ValueError(
             f"--devices names {', '.join(unknown)}, but the GPUs here are {', '.join(here)}"
         )
+    if len(set(chosen)) < len(chosen):
+        raise ValueError(
+            f"--devices names {', '.join(chosen)}, one of them twice; for several runs at the same "
+            "time on a GPU there is --at-once"
+        )
     return Places(tuple(gpu_place(name) for _ in range(each) for name in chosen), len(chosen))
 
 

@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import small_study
+from modelwright.experiments import study as module
 from modelwright.experiments.study import (
     _go_on,
     choose_cluster_places,
@@ -176,6 +178,15 @@ def test_the_plan_counts_what_is_missing_and_what_a_bisection_may_add(tmp_path: 
     # All runs share one processor, so several at once take as long as one after the other.
     assert plan.seconds == plan.device_seconds
     assert plan.device_seconds.high == pytest.approx(14 * plan.variants[0].run_seconds.high)
+
+
+def test_a_gpu_that_is_named_twice_is_not_two(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    study = load_study(small_study.write(tmp_path))
+    monkeypatch.setattr(module, "choose_device", lambda _: torch.device("cuda"))
+    monkeypatch.setattr(module, "visible_gpus", lambda: ["0", "1"])
+    assert choose_places(study, devices=["0", "1"]).n_devices == 2
+    with pytest.raises(ValueError, match="names 1, 1, one of them twice; .* there is --at-once"):
+        choose_places(study, devices=["1", "1"])
 
 
 def test_places_that_are_not_there_are_refused(tmp_path: Path):
