@@ -58,6 +58,7 @@ def test_a_ladder_is_trained_fitted_and_checked_and_then_there(tmp_path: Path):
     record = json.loads((out / "scaling.json").read_text())
     runs = {path.name: path.stat().st_mtime_ns for path in (out / "runs").iterdir()}
     assert len(runs) == 7
+    assert not list(out.glob("runs/*/texts.json"))  # nobody would see them
     assert "32x1_6e8-check-seed1" in runs
     assert (out / "scaling.html").is_file()
 

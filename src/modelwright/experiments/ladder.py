@@ -21,7 +21,12 @@ from modelwright.accounting.parameters import count_parameters
 from modelwright.config.loading import load_settings
 from modelwright.config.schema import settings
 from modelwright.data.folder import Data
-from modelwright.experiments.study_config import Changes, StudyConfig, allowed_in_names
+from modelwright.experiments.study_config import (
+    Changes,
+    StudyConfig,
+    TextsConfig,
+    allowed_in_names,
+)
 from modelwright.experiments.study_file import Study, common_changes, flat
 from modelwright.experiments.study_record import Variant
 from modelwright.training.assembly import make_cut, model_config
@@ -269,7 +274,13 @@ def shared_study(path: Path, ladder: LadderConfig, overrides: Sequence[str] = ()
     return Study(
         name=name,
         path=path,
-        config=StudyConfig(name=name, base=ladder.base, set=ladder.set, seeds=ladder.seeds),
+        config=StudyConfig(
+            name=name,
+            base=ladder.base,
+            set=ladder.set,
+            seeds=ladder.seeds,
+            texts=TextsConfig(temperatures=()),  # which the page about a ladder has no place for
+        ),
         base=base,
         overrides=tuple(overrides),
         common=common_changes(ladder.set, path),
