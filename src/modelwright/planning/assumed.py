@@ -44,7 +44,7 @@ class Guesses:
 
 gpu_guesses = Guesses(
     hopeful=Guess(
-        of_peak=0.80,
+        of_peak=0.90,
         of_bandwidth=0.95,
         floor=1.0e-6,
         host=Host(step=100e-6, operation=4e-6, program=15e-6, tensor=1e-6),

@@ -18,6 +18,13 @@ narrow = (
     "training.batch_tokens=8192",
 )  # fmt: skip
 
+llama_style = (
+    "model.vocab_size=32768", "model.context=2048", "model.d_model=768", "model.n_layers=12",
+    "model.n_heads=6", "model.mlp=relu2", "model.norm=rmsnorm", "model.positions=rope",
+    "model.qk_norm=true", "model.tie_embeddings=false", "training.batch_tokens=524288",
+    "training.micro_batch=32",
+)  # fmt: skip
+
 
 @pytest.mark.parametrize(
     ("recipe", "changes", "milliseconds"),
@@ -26,11 +33,21 @@ narrow = (
         (None, ("model.preset=gpt2-small", "training.batch_tokens=8192"), 18.67),
         (None, ("model.preset=gpt2-small", "training.batch_tokens=32768"), 64.07),
         (None, ("model.preset=gpt2-small", "training.batch_tokens=65536"), 124.80),
+        (
+            None,
+            (
+                "model.preset=gpt2-small",
+                "training.batch_tokens=131072",
+                "training.micro_batch=128",
+            ),
+            241.32,
+        ),
         (None, ("model.preset=gpt2-xl", "training.batch_tokens=16384"), 337.18),
+        (None, llama_style, 920.83),
         # docs/results/studies/README.md, the same card, a run by itself
         (small, ("training.batch_tokens=8192",), 3.69),
     ],
-    ids=["small-8", "small-32", "small-64", "xl-16", "17m-32"],
+    ids=["small-8", "small-32", "small-64", "small-128", "xl-16", "llama-256", "17m-32"],
 )
 def test_steps_that_were_measured_are_in_the_range(
     recipe: Path | None, changes: tuple[str, ...], milliseconds: float
