@@ -25,7 +25,7 @@ from modelwright.experiments.study_config import (
     Changes,
     StudyConfig,
     TextsConfig,
-    allowed_in_names,
+    require_folder_name,
 )
 from modelwright.experiments.study_file import Study, common_changes, flat
 from modelwright.experiments.study_record import Variant
@@ -74,16 +74,6 @@ class SizeConfig:
         named = ("preset", "d_model", "n_layers", "n_heads", "d_ff")
         values = {f"model.{name}": getattr(self, name) for name in named}
         return {name: value for name, value in values.items() if value is not None} | flat(self.set)
-
-
-def require_folder_name(setting: str, name: str | None) -> None:
-    """Refuse a name that no folder can have."""
-    letters = frozenset(name or "")
-    if name is not None and (letters <= {"."} or not letters <= allowed_in_names):
-        raise ValueError(
-            f"{setting} is {name!r}, but it becomes part of a folder's name; choose letters, "
-            "digits, '.', '_', '-' and '+', and not dots alone"
-        )
 
 
 @settings

@@ -10,6 +10,21 @@ from modelwright.generation.variety import fewest_to_measure
 Changes = dict[str, Any]
 
 
+allowed_in_names = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-+")
+
+
+def require_folder_name(
+    setting: str, name: str | None, becomes: str = "part of a folder's name"
+) -> None:
+    """Refuse a name that no folder can have."""
+    letters = frozenset(name or "")
+    if name is not None and (letters <= {"."} or not letters <= allowed_in_names):
+        raise ValueError(
+            f"{setting} is {name!r}, but it becomes {becomes}; choose letters, digits, '.', '_', "
+            "'-' and '+', and not dots alone"
+        )
+
+
 @settings
 class VariantConfig:
     """One way of doing it, by name."""
@@ -20,14 +35,7 @@ class VariantConfig:
     """The settings that differ from the base, as "section.key" = value."""
 
     def __post_init__(self) -> None:
-        if not self.name or not set(self.name) <= allowed_in_names:
-            raise ValueError(
-                f"variants.name is {self.name!r}, but it becomes part of a folder's name; choose "
-                "letters, digits, '.', '_', '-' and '+', such as 'no-norm'"
-            )
-
-
-allowed_in_names = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-+")
+        require_folder_name("variants.name", self.name)
 
 
 @settings
@@ -218,12 +226,7 @@ class StudyConfig:
             raise ValueError(f"seeds is {self.seeds}; the least is 1, and 3 show a spread")
         if len(set(self.each_seed)) < len(self.each_seed) or not self.each_seed:
             raise ValueError(f"seeds is {list(self.each_seed)}; name at least one, and none twice")
-        letters = set(self.name or "")
-        if self.name is not None and (letters <= {"."} or not letters <= allowed_in_names):
-            raise ValueError(
-                f"name is {self.name!r}, but it becomes a folder's name; choose letters, digits, "
-                "'.', '_', '-' and '+', and not dots alone"
-            )
+        require_folder_name("name", self.name, "a folder's name")
 
     @property
     def each_seed(self) -> tuple[int, ...]:
