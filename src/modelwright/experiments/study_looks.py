@@ -158,10 +158,14 @@ def value_label(value: float) -> str:
     return f"{value:,.0f}" if value == round(value) and value >= 1 else shown(value)
 
 
-number_in_path = re.compile(r"-?\d+\.\d+")
+part_of_path = re.compile(r"[A-Za-z]|[-+]?[\d.]+(?:e[-+]?\d+)?")
+n_numbers = {"M": 2, "L": 2, "Q": 4, "C": 6, "z": 0}  # of each command in matplotlib's paths
 path_data = re.compile(r'( d=")([^"]*)(")')
 view_box = re.compile(r'viewBox="0 0 ([\d.]+) ')
 pixels_per_point = 1.4
+place = re.compile(r'( [xy]=")(-?\d+\.\d+)')
+reference = re.compile(r'(?:xlink:href="#|url\(#)([^")]+)')
+own_id = re.compile(r' id="([^"]*)"')
 identity = re.compile(r'( id="| xlink:href="#|url\(#)')
 
 
@@ -169,15 +173,55 @@ def compact(svg: str, name: str) -> str:
     """A picture for a page that has many: coordinates to a tenth of a point, and its own ids.
 
     An id stands for one thing on a page; a picture that is hidden must not lend its own to others.
-    The width is such that letters are equally large in all pictures, where the page is wide enough.
+    Those that the picture itself does not use are left out. The width is such that letters are
+    equally large in all pictures, where the page is wide enough.
     """
-
-    def rounded(match: re.Match[str]) -> str:
-        numbers = number_in_path.sub(lambda number: f"{float(number[0]):.1f}", match[2])
-        return f"{match[1]}{' '.join(numbers.split())}{match[3]}"
-
     wide = view_box.search(svg)
     assert wide is not None, "an SVG of matplotlib says how wide it is"
-    named = identity.sub(rf"\g<1>{name}-", path_data.sub(rounded, svg))
+    used = set(reference.findall(svg))
+    lean = own_id.sub(lambda found: found[0] if found[1] in used else "", svg)
+    named = identity.sub(rf"\g<1>{name}-", lean)
+    short = path_data.sub(lambda found: f"{found[1]}{short_path(found[2])}{found[3]}", named)
+    placed = place.sub(lambda found: f"{found[1]}{float(found[2]):.1f}", short)
     width = float(wide[1]) * pixels_per_point
-    return named.replace("<svg ", f'<svg style="max-width:{width:.0f}px" ', 1)
+    return placed.replace("<svg ", f'<svg style="max-width:{width:.0f}px" ', 1)
+
+
+def short_path(data: str) -> str:
+    """A path of absolute coordinates to a tenth of a point, told from point to point.
+
+    Points are rounded before the way between them is taken, so that no error adds up.
+    """
+    parts = part_of_path.findall(data)
+    told: list[str] = []
+    at, start, last, first = (0, 0), (0, 0), "", 0
+    while first < len(parts):
+        command = parts[first]
+        n = n_numbers[command]
+        tenths = [round(10 * float(part)) for part in parts[first + 1 : first + 1 + n]]
+        first += 1 + n
+        if command == "M":
+            told.append("M" + _in_a_row(tenths))
+            start = (tenths[0], tenths[1])
+        elif command == "z":
+            told.append("z")
+        else:
+            steps = [value - at[index % 2] for index, value in enumerate(tenths)]
+            row = _in_a_row(steps)
+            gap = "" if row[0] == "-" else " "
+            told.append(gap + row if command == last else command.lower() + row)
+        at = (tenths[-2], tenths[-1]) if n else start
+        last = command
+    return "".join(told)
+
+
+def _in_a_row(tenths: Sequence[int]) -> str:
+    """Numbers in as few letters as a path may have them: "1.5-.3 20"."""
+    words = [_in_short(value) for value in tenths]
+    return "".join(word if not n or word[0] == "-" else f" {word}" for n, word in enumerate(words))
+
+
+def _in_short(tenths: int) -> str:
+    whole, rest = divmod(abs(tenths), 10)
+    sign = "-" if tenths < 0 else ""
+    return f"{sign}{whole or ''}.{rest}" if rest else f"{sign}{whole}"

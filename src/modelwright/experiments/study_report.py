@@ -4,7 +4,6 @@ It needs neither a network nor scripts; what can be switched is switched by the 
 """
 
 import html
-import statistics
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -170,7 +169,6 @@ def _verdicts(results: Results) -> str:
 
 def _verdict_row(results: Results, one: VariantResult) -> list[str]:
     found = results.comparisons.get(one.name)
-    seconds = [run.seconds for run in one.finished or one.begun]
     name = html.escape(one.name)
     return [
         f"<b>{name}</b>" if found is None else name,
@@ -181,7 +179,7 @@ def _verdict_row(results: Results, one: VariantResult) -> list[str]:
         html.escape(p_in_words(found.p_holm if found else None)),
         f"{len(one.finals)} of {len(one.runs)}",
         f"{len(one.outcomes.diverged) or '–'}",
-        duration(statistics.fmean(seconds)) if seconds else "–",
+        duration(one.run_seconds) if one.run_seconds is not None else "–",
     ]
 
 

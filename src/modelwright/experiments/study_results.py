@@ -129,6 +129,12 @@ class VariantResult:
         return [run for run in self.begun if run.outcome == "finished"]
 
     @property
+    def run_seconds(self) -> float | None:
+        """The mean time of those that finished; of all that began only where none did."""
+        seconds = [run.seconds for run in self.finished or self.begun]
+        return statistics.fmean(seconds) if seconds else None
+
+    @property
     def config(self) -> RunConfig | None:
         """Of its first run that has one; its runs differ in the seed alone."""
         return next((run.config for run in self.runs if run.config is not None), None)

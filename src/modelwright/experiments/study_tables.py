@@ -5,8 +5,6 @@ import io
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import numpy as np
-
 from modelwright.experiments.plots import smoothed, with_number
 from modelwright.experiments.statistics import Interval
 from modelwright.experiments.study_curves import thinned
@@ -20,7 +18,6 @@ def verdicts_table(results: Results) -> str:
     lines: list[list[Any]] = []
     for one in results.variants:
         found = results.comparisons.get(one.name)
-        begun = one.begun
         lines.append(
             [
                 one.name,
@@ -49,8 +46,8 @@ def verdicts_table(results: Results) -> str:
                     if found
                     else [None] * 16
                 ),
-                float(np.mean([run.seconds for run in begun])) if begun else None,
-                sum(run.seconds for run in begun),
+                one.run_seconds,
+                sum(run.seconds for run in one.begun),
             ]
         )
     names = (

@@ -216,6 +216,17 @@ def test_the_baseline_has_its_times_too(folder: Path, results: Results):
     assert float(row["mean_seconds"]) == pytest.approx(sum(seconds) / len(seconds))
 
 
+def test_a_run_that_was_stopped_is_no_part_of_a_runs_time(folder: Path, results: Results):
+    with (folder / "table.csv").open() as file:
+        (row,) = (row for row in csv.DictReader(file) if row["variant"] == "late")
+    late = next(one for one in results.variants if one.name == "late")
+    assert [run.outcome for run in late.runs] == ["finished", "missing", "stopped"]
+    finished, _, stopped = (run.seconds for run in late.runs)
+    assert stopped > 0
+    assert float(row["mean_seconds"]) == finished
+    assert float(row["total_seconds"]) == pytest.approx(finished + stopped)
+
+
 def test_verdicts_in_words_say_how_large_and_how_sure(results: Results):
     found = results.comparisons
     assert re.fullmatch(

@@ -3,12 +3,15 @@
 import csv
 import json
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import simulated_study
 from modelwright.experiments.statistics import Outcomes
@@ -19,7 +22,7 @@ from modelwright.experiments.study_curves import (
     run_curve,
     thinned,
 )
-from modelwright.experiments.study_looks import compact, looks_of
+from modelwright.experiments.study_looks import compact, looks_of, short_path
 from modelwright.experiments.study_plots import are_crowded, first_below, in_order
 from modelwright.experiments.study_record import StudyRecord, StudyRun, Variant
 from modelwright.experiments.study_results import Results, RunResult, VariantResult, compare
@@ -268,11 +271,57 @@ def test_twenty_variants_all_look_different(tmp_path: Path):
 
 
 def test_a_picture_for_a_page_keeps_its_shape_and_has_its_own_ids():
-    svg = '<svg viewBox="0 0 100 50"><path id="a" d="M 1.2345678 2.0 \nL 3.26 4" /><use xlink:href="#a"/><g clip-path="url(#a)"/></svg>'
+    svg = (
+        '<svg viewBox="0 0 100 50"><g id="b"><path id="a" d="M 1.2345678 2.0 \nL 3.26 4" /></g>'
+        '<use xlink:href="#a" x="1.23456" y="-2"/><g clip-path="url(#a)"/></svg>'
+    )
     made = compact(svg, "one")
-    assert 'd="M 1.2 2.0 L 3.3 4"' in made
+    assert 'd="M1.2 2l2.1 2"' in made and 'x="1.2" y="-2"' in made
     assert made.count("one-a") == 3 and '"a"' not in made and "#a" not in made
+    assert "<g><path" in made  # nobody refers to it
     assert "max-width:140px" in made
+
+
+def points_of(path: str) -> list[tuple[float, float]]:
+    """The points that a path of M, L and C goes through, or is drawn to, told in either way."""
+    found, at, start = [], (0.0, 0.0), (0.0, 0.0)
+    for command, numbers in re.findall(r"([A-Za-z])([^A-Za-z]*)", path):
+        flat = [float(number) for number in re.findall(r"-?(?:\d+\.?\d*|\.\d+)", numbers)]
+        pairs = list(zip(flat[::2], flat[1::2], strict=True))
+        n_each = {"c": 3}.get(command.lower(), 1)
+        for first in range(0, len(pairs), n_each):
+            base = at if command.islower() else (0.0, 0.0)
+            for x, y in pairs[first : first + n_each]:
+                at = (base[0] + x, base[1] + y)
+                found.append(at)
+        if command == "M":
+            start = at
+        if command == "z":
+            at = start
+    return found
+
+
+@settings(max_examples=200)
+@given(st.data())
+def test_a_short_path_goes_through_the_same_points(data: st.DataObject):
+    number = st.floats(-2000, 2000).map(lambda value: round(value, 6))
+    told = ""
+    for _ in range(data.draw(st.integers(1, 5))):
+        point = f"{data.draw(number):f} {data.draw(number):f}"
+        told += f"M {point} \n"
+        for _ in range(data.draw(st.integers(0, 6))):
+            command = data.draw(st.sampled_from("LC"))
+            numbers = [f"{data.draw(number):f}" for _ in range({"L": 2, "C": 6}[command])]
+            told += f"{command} {' '.join(numbers)} \n"
+        told += data.draw(st.sampled_from(["", "z\n"]))
+    made = short_path(told)
+    assert len(made) < len(told)
+    expected, found = points_of(told), points_of(made)
+    assert len(found) == len(expected)
+    worst = max(
+        abs(a - b) for x, y in zip(expected, found, strict=True) for a, b in zip(x, y, strict=True)
+    )
+    assert worst <= 0.05 + 1e-6
 
 
 def test_a_loss_that_is_no_number_is_no_point_of_a_curve():
