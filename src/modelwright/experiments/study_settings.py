@@ -115,7 +115,8 @@ def differing_settings(results: Results) -> tuple[list[str], list[list[str]]]:
         The settings, and for each variant, in order, its values in words.
     """
     base = results.baseline.config
-    names = dict.fromkeys(name for one in results.variants for name in one.variant.changes)
+    named = [name for one in results.variants for name in one.variant.changes]
+    names = dict.fromkeys(named)
     values: list[dict[str, str]] = []
     for one in results.variants:
         changed = {name: shown(value) for name, value in one.variant.changes.items()}
@@ -129,6 +130,8 @@ def differing_settings(results: Results) -> tuple[list[str], list[list[str]]]:
     def cell(one: VariantResult, changed: Mapping[str, str], name: str) -> str:
         if name in changed:
             return changed[name]
+        if one.config is None and name not in named:
+            return "–"  # follows from a change, and no run says to what
         config = one.config or base
         return shown(setting_in(config, name)) if config is not None else ""
 

@@ -262,6 +262,25 @@ def test_what_follows_from_a_change_is_among_the_differences(tmp_path: Path):
     assert rows == [["1024", "20"], ["2048", "10"]]
 
 
+def test_what_would_follow_from_a_change_is_open_until_there_is_a_run(tmp_path: Path):
+    study = small(
+        tmp_path,
+        [
+            Simulated(name="base"),
+            Simulated(name="large", changes={"training.batch_tokens": 2048}),
+            Simulated(
+                name="larger",
+                changes={"training.batch_tokens": 4096},
+                absent=dict.fromkeys((1, 2, 3), "missing"),
+            ),
+        ],
+        equal_tokens=True,
+    )
+    names, rows = differing_settings(compare(study))
+    assert names == ["training.batch_tokens", "training.n_steps"]
+    assert rows == [["1024", "20"], ["2048", "10"], ["4096", "–"]]
+
+
 def test_twenty_variants_all_look_different(tmp_path: Path):
     variants = [
         Simulated(name=f"v{n}", changes={"model.norm": "none"} if n else {}) for n in range(20)
