@@ -18,7 +18,7 @@ from modelwright.planning.fit import largest_micro_batch, room_bytes
 from modelwright.planning.measuring import RealStep
 from modelwright.planning.step import Site
 from modelwright.runtime.device import describe_machine
-from modelwright.training.assembly import chosen_kernels
+from modelwright.training.choices import chosen_kernels
 from modelwright.training.config import RunConfig
 
 cases = [

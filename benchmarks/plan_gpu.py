@@ -38,7 +38,7 @@ from modelwright.planning.ledger import (
 from modelwright.planning.measuring import Measured, RealStep, count_flops, measure_on_gpu
 from modelwright.planning.step import Site
 from modelwright.runtime.device import describe_machine
-from modelwright.training.assembly import chosen_kernels
+from modelwright.training.choices import chosen_kernels
 from modelwright.training.config import RunConfig
 
 formats = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16}

@@ -25,7 +25,7 @@ from modelwright.planning.site import dtypes
 from modelwright.planning.step import Site, trace_step
 from modelwright.planning.timing import StepTime, step_time
 from modelwright.runtime.device import Precision, describe_machine
-from modelwright.training.assembly import chosen_kernels
+from modelwright.training.choices import chosen_kernels
 from modelwright.training.config import RunConfig
 
 llama = ("model.norm=rmsnorm", "model.mlp=swiglu", "model.positions=rope", "model.bias=false")

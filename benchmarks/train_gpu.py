@@ -33,7 +33,7 @@ from modelwright.accounting.parameters import count_parameters
 from modelwright.config.loading import load_settings
 from modelwright.planning.step import Site
 from modelwright.runtime.device import describe_machine
-from modelwright.training.assembly import resolve_attention
+from modelwright.training.choices import resolve_attention
 from modelwright.training.config import RunConfig
 
 TOLERANCE = 0.02  # nats between losses with the same weights; bf16 rounds in other places

@@ -26,7 +26,7 @@ from modelwright.planning.step import Site, trace_step
 from modelwright.planning.timing import HandedOut, handed_out, step_time, whole_step
 from modelwright.runtime.device import Precision, describe_machine
 from modelwright.runtime.progress import Listener, Progress, nobody
-from modelwright.training.assembly import chosen_kernels
+from modelwright.training.choices import chosen_kernels
 from modelwright.training.config import RunConfig
 from modelwright.training.step import measure_gradient
 

@@ -12,7 +12,7 @@ from modelwright.planning.assumed import guessed_rates, guesses_for, in_words
 from modelwright.planning.site import planned_precision, planned_shape
 from modelwright.planning.step import StepTrace
 from modelwright.planning.timing import StepTime, step_time
-from modelwright.training.assembly import records_step
+from modelwright.training.choices import records_step
 from modelwright.training.config import RunConfig
 
 

@@ -15,9 +15,10 @@ from modelwright.model.config import ModelConfig
 from modelwright.model.loss import next_token_loss
 from modelwright.model.transformer import Transformer
 from modelwright.planning.step import Site, fake_batch
-from modelwright.training.assembly import records_step, set_way_of_working, stream_dtype
+from modelwright.training.assembly import set_way_of_working, stream_dtype
 from modelwright.training.averaging import Average
 from modelwright.training.capture import RecordedStep
+from modelwright.training.choices import records_step
 from modelwright.training.config import RunConfig
 from modelwright.training.lanes import Lanes
 from modelwright.training.optimizers import make_optimizer

@@ -38,7 +38,7 @@ from modelwright.planning.site import first_site, planned_precision, planned_sha
 from modelwright.planning.step import Site, StepTrace
 from modelwright.planning.timeline import Timeline, timeline_of
 from modelwright.runtime.device import processor_name
-from modelwright.training.assembly import settled_recompute
+from modelwright.training.choices import settled_recompute
 from modelwright.training.config import RunConfig
 
 n_largest = 8  # tensors shown of the fullest moment

@@ -8,7 +8,7 @@ from modelwright.accounting.memory_rules import Subject, textbook_rules
 from modelwright.model.config import ModelConfig
 from modelwright.planning.step import Site
 from modelwright.runtime.device import Precision
-from modelwright.training.assembly import settled_recompute
+from modelwright.training.choices import settled_recompute
 from modelwright.training.config import RunConfig
 
 

@@ -14,7 +14,7 @@ from modelwright.model.gpu_kernels import Kernels
 from modelwright.planning.fit import room_bytes, settle
 from modelwright.planning.step import Site
 from modelwright.runtime.device import Precision, choose_dtype, choose_precision
-from modelwright.training.assembly import choose_lanes, first_micro_batch
+from modelwright.training.choices import choose_lanes, first_micro_batch
 from modelwright.training.config import RunConfig
 
 n_batches_on_gpu = 4  # one at work, and what the loader keeps ready

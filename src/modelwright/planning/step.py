@@ -26,8 +26,9 @@ from modelwright.planning.gpu_operations import (
     update_as_on_gpu,
     work_as_on_gpu,
 )
-from modelwright.training.assembly import set_way_of_working, settled_recompute, stream_dtype
+from modelwright.training.assembly import set_way_of_working, stream_dtype
 from modelwright.training.averaging import Average
+from modelwright.training.choices import settled_recompute
 from modelwright.training.config import RunConfig
 from modelwright.training.lanes import Lanes, LossOf, Portion
 from modelwright.training.optimizers import OptimizerConfig

@@ -13,8 +13,9 @@ from modelwright.config.differences import Difference
 from modelwright.data.inspection import training_histogram
 from modelwright.runtime.device import describe_machine
 from modelwright.runtime.files import write_atomically
-from modelwright.training.assembly import Prepared, chosen_kernels
+from modelwright.training.assembly import Prepared
 from modelwright.training.attempt import TrainingState
+from modelwright.training.choices import chosen_kernels
 from modelwright.training.metrics import MetricsFile, facts_file, forget_after
 from modelwright.training.tensorboard import EventFile
 

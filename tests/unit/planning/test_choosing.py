@@ -13,7 +13,7 @@ from modelwright.planning.foresight import settle_here
 from modelwright.planning.plan import make_plan
 from modelwright.planning.site import first_site, planned_shape
 from modelwright.planning.step import StepTrace, trace_step
-from modelwright.training.assembly import settled_recompute
+from modelwright.training.choices import settled_recompute
 from modelwright.training.config import RunConfig
 
 tiny = ("model.d_model=64", "model.n_layers=8", "model.n_heads=2", "model.context=256")
