@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 
-from modelwright.accounting.tracing import Trace
+from modelwright.accounting.trace import Trace
 from modelwright.config.loading import load_settings
 from modelwright.planning.step import Site, trace_step
 from modelwright.training.config import RunConfig

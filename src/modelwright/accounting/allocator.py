@@ -10,7 +10,7 @@ import bisect
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from modelwright.accounting.tracing import Trace
+from modelwright.accounting.trace import Trace
 
 kib, mib = 2**10, 2**20
 smallest = 512  # bytes in a block at least

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from modelwright.accounting.tracing import Operation
+from modelwright.accounting.trace import Operation
 from modelwright.runtime.device import Machine, Precision
 
 Rule = Literal["product", "attention", "copy"]

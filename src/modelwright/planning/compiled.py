@@ -21,7 +21,8 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.checkpoint import CheckpointPolicy
 from torch.utils.flop_counter import flop_registry
 
-from modelwright.accounting.tracing import Tracer, layout_of, n_shapes, program_call, size_of
+from modelwright.accounting.trace import program_call
+from modelwright.accounting.tracing import Tracer, layout_of, n_shapes, size_of
 from modelwright.model.attention import Attention
 from modelwright.model.cross_entropy import surprise_and_slope
 from modelwright.model.recompute import has_norm, kept

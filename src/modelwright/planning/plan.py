@@ -16,7 +16,7 @@ from modelwright.accounting.hardware import Device
 from modelwright.accounting.parameters import count_parameters, tensor_counts
 from modelwright.accounting.rates import Rates
 from modelwright.accounting.scaling import chinchilla_tokens, loss_laws
-from modelwright.accounting.tracing import Trace
+from modelwright.accounting.trace import Trace
 from modelwright.checkpoint.keeping import Keep, checkpoint_bytes
 from modelwright.model.config import ModelConfig
 from modelwright.planning.choosing import settle_recompute

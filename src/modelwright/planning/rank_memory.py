@@ -33,7 +33,7 @@ from modelwright.accounting.sharing import (
     sharing_units,
     state_bytes,
 )
-from modelwright.accounting.tracing import Held, Trace
+from modelwright.accounting.trace import Held, Trace
 from modelwright.model.config import ModelConfig
 
 Lines = dict[str, np.ndarray]  # bytes of each kind after each operation

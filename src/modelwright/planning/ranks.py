@@ -22,7 +22,7 @@ from modelwright.accounting.sharing import (
     tensor_part,
     tensor_sent_bytes,
 )
-from modelwright.accounting.tracing import Trace
+from modelwright.accounting.trace import Trace
 from modelwright.model.config import ModelConfig
 from modelwright.planning.fit import outside_bytes, usable_bytes
 from modelwright.planning.rank_memory import rank_lines

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from modelwright.accounting.tracing import Trace, Tracer
+from modelwright.accounting.trace import Trace
+from modelwright.accounting.tracing import Tracer
 from modelwright.data.loader import Batch
 from modelwright.model.block_kernels import use_block_kernels
 from modelwright.model.config import AttentionKind, ModelConfig

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from modelwright.accounting.rates import Host, Rates, products
-from modelwright.accounting.tracing import Operation, program_call, wait
+from modelwright.accounting.trace import Operation, program_call, wait
 from modelwright.planning.step import StepTrace
 from modelwright.runtime.device import Precision
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from modelwright.accounting.allocator import Allocator, NoRoom, mib, reserved_by
-from modelwright.accounting.tracing import Held, Operation, Trace
+from modelwright.accounting.trace import Held, Operation, Trace
 
 
 def test_small_tensors_share_a_segment_in_steps_of_512_bytes():

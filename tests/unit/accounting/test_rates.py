@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from modelwright.accounting.rates import Host, Kind, Rates, kind_and_sizes, read_rates
-from modelwright.accounting.tracing import Operation
+from modelwright.accounting.trace import Operation
 from modelwright.runtime.device import Machine
 
 machine = Machine(processor="one", gpu="two", n_threads=1, python="3", torch="2")

@@ -7,7 +7,8 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from modelwright.accounting.tracing import Held, Tracer, wait
+from modelwright.accounting.trace import Held, wait
+from modelwright.accounting.tracing import Tracer
 
 
 @contextmanager

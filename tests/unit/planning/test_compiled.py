@@ -7,7 +7,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 import small
 import traced
-from modelwright.accounting.tracing import Trace, Tracer
+from modelwright.accounting.trace import Trace
+from modelwright.accounting.tracing import Tracer
 from modelwright.model.loss import next_token_loss
 from modelwright.model.recompute import RecomputeKind
 from modelwright.model.transformer import Transformer

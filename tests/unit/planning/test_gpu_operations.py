@@ -7,7 +7,8 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 import traced
-from modelwright.accounting.tracing import Trace, Tracer
+from modelwright.accounting.trace import Trace
+from modelwright.accounting.tracing import Tracer
 from modelwright.model.config import AttentionKind
 from modelwright.model.cross_entropy import usual_chunk
 from modelwright.planning import gpu_operations

@@ -8,7 +8,7 @@ import pytest
 from modelwright.accounting.hardware import Device, device_named
 from modelwright.accounting.parameters import tensor_counts
 from modelwright.accounting.sharing import Sharing, Stage, sharing_units, state_bytes, tensor_part
-from modelwright.accounting.tracing import Trace
+from modelwright.accounting.trace import Trace
 from modelwright.config.loading import load_settings
 from modelwright.planning import ranks
 from modelwright.planning.fit import outside_bytes

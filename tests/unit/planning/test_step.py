@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from modelwright.accounting.flops import training_flops
-from modelwright.accounting.tracing import Trace
+from modelwright.accounting.trace import Trace
 from modelwright.config.loading import load_settings
 from modelwright.model.config import AttentionKind
 from modelwright.model.gpu_kernels import Kernels

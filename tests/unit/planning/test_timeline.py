@@ -2,7 +2,7 @@ from functools import cache
 
 import torch
 
-from modelwright.accounting.tracing import Held, Operation, Trace
+from modelwright.accounting.trace import Held, Operation, Trace
 from modelwright.config.loading import load_settings
 from modelwright.planning.step import Site, StepTrace, trace_step
 from modelwright.planning.timeline import kinds_in_order, most_moments, timeline_of

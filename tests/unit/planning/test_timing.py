@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from modelwright.accounting.rates import Host, Rates, read_rates
-from modelwright.accounting.tracing import Operation, Trace, program_call, wait
+from modelwright.accounting.trace import Operation, Trace, program_call, wait
 from modelwright.config.loading import load_settings
 from modelwright.planning.site import dtypes
 from modelwright.planning.step import Site, StepTrace, trace_step

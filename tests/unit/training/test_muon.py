@@ -11,7 +11,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from modelwright.accounting.elementwise import orthogonalising_flops
-from modelwright.accounting.tracing import Trace, Tracer
+from modelwright.accounting.trace import Trace
+from modelwright.accounting.tracing import Tracer
 from modelwright.training import muon
 from modelwright.training.muon import Muon, nearly_orthogonal, stacks
 
