@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from scipy.optimize import least_squares
 
+from modelwright.experiments.plots import with_number
 from modelwright.experiments.scaling_analysis import FinishedRun, analyse, read_run
 from modelwright.training.metrics import read_metrics
 
@@ -26,7 +27,7 @@ huber = 1e-3  # as Hoffmann et al. (2022) have it, in their approach 3
 
 
 def by_training_loss(run: FinishedRun) -> FinishedRun:
-    losses = [record["loss"] for record in read_metrics(run.folder) if "loss" in record]
+    losses = [record["loss"] for record in with_number(read_metrics(run.folder), "loss")]
     n_last = math.ceil(last_share * len(losses))
     return dataclasses.replace(run, loss=float(np.mean(losses[-n_last:])))
 

@@ -3,9 +3,11 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from modelwright.config.loading import load_settings
+from modelwright.data.shards import Shard, TokenSequence
 from modelwright.data.stories import stories
 from modelwright.model.config import AttentionKind, ModelConfig
 from modelwright.model.initialise import initialise
@@ -57,6 +59,17 @@ def model(
             else:
                 parameter.mul_(torch.linspace(0.5, 1.5, len(parameter)))
     return made.double() if dtype == torch.float64 else made
+
+
+def tokens(n: int = 100, *, seed: int = 0) -> TokenSequence:
+    """A text of one document, drawn from the vocabulary of `model`."""
+    drawn = np.random.default_rng(seed).integers(0, 37, n).astype(np.uint16)
+    return sequence(drawn)
+
+
+def sequence(drawn: np.ndarray) -> TokenSequence:
+    """Token ids as the text of one shard that is no file."""
+    return TokenSequence([Shard(Path("made-up"), drawn, np.zeros(1, np.uint64), "")])
 
 
 def ids(batch: int = 2, seq: int = 11, n_vocab: int = 37) -> torch.Tensor:

@@ -2,14 +2,12 @@
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
 import small
 from modelwright.checkpoint.bundle import distinct_weights
 from modelwright.data.loader import Chunks
-from modelwright.data.shards import Shard, TokenSequence
 from modelwright.evaluation.directions import random_direction
 from modelwright.evaluation.landscape import precision_of, survey
 from modelwright.evaluation.landscape_map import LandscapeConfig
@@ -27,9 +25,7 @@ def test_directions_are_the_same_whatever_the_device():
 
 
 def test_a_map_agrees_with_that_of_a_processor_and_leaves_the_weights(tmp_path: Path):
-    tokens = np.random.default_rng(0).integers(0, 37, 400).astype(np.uint16)
-    shard = Shard(None, tokens, np.zeros(1, np.uint64), "")  # type: ignore[arg-type]
-    cut = Chunks(TokenSequence([shard]), 11)
+    cut = Chunks(small.tokens(400), 11)
     config = LandscapeConfig(points=5, n_tokens=0)
     here, there = small.model(), small.model().cuda()
     before = {name: weight.clone() for name, weight in distinct_weights(there).items()}

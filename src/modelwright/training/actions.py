@@ -22,8 +22,8 @@ from modelwright.training.attempt import TrainingState
 from modelwright.training.config import EvaluationConfig, SamplesConfig
 from modelwright.training.curve_forecast import Curve
 
-# Tokens at once without gradients. With less than the least a GPU waits for its next kernel most of
-# the time; with more than the most it is no faster.
+# Tokens at once without gradients: enough that a small model keeps a device from idling, by the
+# launches of an H100, where a model of 22.7M took 5.6 ms for 256 tokens; not measured size by size.
 least_at_once = {"cuda": 8_192, "cpu": 1024}
 most_at_once = {"cuda": 32_768, "cpu": 1024}
 
@@ -32,8 +32,9 @@ class Evaluate:
     """Measure the loss on validation text; a request to stop breaks it off.
 
     More sequences go through the model at once than in a portion of a training step, if that is
-    small: what a block computes is gone when the next begins, so that half as many portions as
-    there are blocks take no more memory than the step. If they do not fit, it is as in the step.
+    small. What a block computes is gone when the next begins, so half as many portions as there are
+    blocks should need about the step's memory; the least may need more. If they do not fit, it is
+    as in the step.
     """
 
     name = "evaluate"

@@ -12,7 +12,6 @@ import torch
 import small
 from modelwright.checkpoint.bundle import distinct_weights
 from modelwright.data.loader import Chunks
-from modelwright.data.shards import Shard, TokenSequence
 from modelwright.evaluation.directions import random_direction
 from modelwright.evaluation.landscape import survey
 from modelwright.evaluation.landscape_file import path_of, read_landscape
@@ -27,8 +26,7 @@ path = dataclasses.replace(plane, kind="path", points=5, span=1.0)
 
 
 def chunks(seed: int = 0) -> Chunks:
-    tokens = np.random.default_rng(seed).integers(0, 37, 80).astype(np.uint16)
-    return Chunks(TokenSequence([Shard(None, tokens, np.zeros(1, np.uint64), "")]), 11)  # type: ignore[arg-type]
+    return Chunks(small.tokens(80, seed=seed), 11)
 
 
 def bits(model: Transformer) -> dict[str, bytes]:
@@ -218,8 +216,7 @@ def test_a_text_beyond_the_tokens_that_are_read_does_not_matter(tmp_path: Path):
     longer = chunks()
     tokens = longer.tokens.read(0, 80).astype(np.uint16)
     tokens[50:] = 1
-    shard = Shard(None, tokens, np.zeros(1, np.uint64), "")  # type: ignore[arg-type]
-    survey(small.model(), Chunks(TokenSequence([shard]), 11), plane, tmp_path)
+    survey(small.model(), Chunks(small.sequence(tokens), 11), plane, tmp_path)
 
 
 @pytest.mark.parametrize("damage", ["", "{}\n", '{"format": "x"}\n', "[1, 2]\n", "null\n"])

@@ -12,8 +12,7 @@ from modelwright.evaluation.perplexity import BrokenOff, Surprise, validation_lo
 
 
 def chunks(n_tokens: int = 100, context: int = 11) -> Chunks:
-    tokens = np.random.default_rng(0).integers(0, 37, n_tokens).astype(np.uint16)
-    return Chunks(TokenSequence([Shard(None, tokens, np.zeros(1, np.uint64), "")]), context)  # type: ignore[arg-type]
+    return Chunks(small.tokens(n_tokens), context)
 
 
 def test_the_loss_is_the_mean_over_every_target():

@@ -1,12 +1,10 @@
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
 import small
 from modelwright.data.loader import Batch, Chunks, Samples
-from modelwright.data.shards import Shard, TokenSequence
 from modelwright.evaluation.perplexity import validation_loss
 from modelwright.runtime.interrupts import StopRequest
 from modelwright.training import actions as module
@@ -27,9 +25,8 @@ class Noting(Chunks):
         return super().batch(samples)
 
 
-def noting(n_tokens: int = 232, context: int = 11) -> Noting:
-    tokens = np.random.default_rng(0).integers(0, 37, n_tokens).astype(np.uint16)
-    return Noting(TokenSequence([Shard(None, tokens, np.zeros(1, np.uint64), "")]), context)  # type: ignore[arg-type]
+def noting() -> Noting:
+    return Noting(small.tokens(232), 11)
 
 
 def state_of(*, micro_batch: int, n_layers: int = 2) -> TrainingState:
