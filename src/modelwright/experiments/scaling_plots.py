@@ -19,7 +19,7 @@ from modelwright.accounting.law_intervals import Uncertain
 from modelwright.accounting.quasi_newton import Floats
 from modelwright.experiments.landscape_plots import drawn
 from modelwright.experiments.plots import accent, faint, ink, second, style
-from modelwright.experiments.scaling_analysis import Analysis, counts
+from modelwright.experiments.scaling_analysis import Analysis, Checked, counts
 
 loss_label = "validation loss (nats per token)"
 beyond = 3.0  # times the largest budget, as far as frontiers are drawn
@@ -61,10 +61,14 @@ def loss_over_work(analysis: Analysis) -> Figure:
         frontier = [analysis.law.fit.law.optimal_split(flops, analysis.work).loss for flops in work]
         axes.fill_between(work, low, high, color=ink, alpha=0.12, linewidth=0)
         axes.plot(work, frontier, color=ink, linewidth=1.4, linestyle="--", label="best split")
+    checks: dict[int, list[Checked]] = {}  # a name for all seeds of a size
     for checked in analysis.checks:
+        checks.setdefault(checked.run.n_parameters[analysis.count], []).append(checked)
+    for size, seeds in checks.items():
         axes.plot(
-            [checked.run.flops], [checked.run.loss], marker="*", markersize=13, color=second,
-            linestyle="none", label=f"check, {_count(checked.run.n_parameters[analysis.count])}",
+            [checked.run.flops for checked in seeds], [checked.run.loss for checked in seeds],
+            marker="*", markersize=13, color=second, linestyle="none",
+            label=f"check, {_count(size)}",
         )  # fmt: skip
     axes.set_xscale("log")
     axes.set_xlabel("training FLOPs")
@@ -243,12 +247,13 @@ def forecast_figure(analysis: Analysis) -> Figure:
             [point.loss for point in points],
             color=color, marker="o", markersize=5, linestyle="none", label=_count(size),
         )  # fmt: skip
-    for checked in analysis.checks:
+    for number, checked in enumerate(analysis.checks):
         told = checked.forecast
         axes.errorbar(
             [told.value], [checked.run.loss],
             xerr=[[max(0.0, told.value - told.low)], [max(0.0, told.high - told.value)]],
-            color=second, marker="*", markersize=13, capsize=4, linestyle="none", label="check",
+            color=second, marker="*", markersize=13, capsize=4, linestyle="none",
+            label="check" if number == 0 else None,
         )  # fmt: skip
     low, high = axes.get_xlim()
     axes.plot([low, high], [low, high], color=ink, linewidth=0.8, zorder=0)

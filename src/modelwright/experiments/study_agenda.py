@@ -13,7 +13,7 @@ from modelwright.experiments.search import Search
 from modelwright.experiments.search import file_name as storage_file
 from modelwright.experiments.study_file import Study, bisected
 from modelwright.experiments.study_folder import write_study
-from modelwright.experiments.study_record import StudyRecord, StudyRun, Variant
+from modelwright.experiments.study_record import FoundEdge, StudyRecord, StudyRun, Variant
 from modelwright.experiments.study_worker import RunReport, RunTask, read_result, shape_of
 from modelwright.planning.foresight import settle_here
 from modelwright.runtime.crew import Ended, WorkerDied
@@ -184,6 +184,20 @@ class Agenda:
             baseline=self.study.baseline,
             variants=tuple(self._known.values()),
             runs=tuple(self.runs.values()),
+            edge=self._edge_so_far(),
+        )
+
+    def _edge_so_far(self) -> FoundEdge | None:
+        setting = self.study.config.bisection.setting
+        if self.edge is None or setting is None:
+            return None
+        is_known = None not in (self.edge.trains, self.edge.diverges)
+        return FoundEdge(
+            setting=setting,
+            trains=self.edge.trains,
+            diverges=self.edge.diverges,
+            is_found=is_known and not self.edge.wanted,
+            note=self.edge.note,
         )
 
     def write(self) -> None:
@@ -192,16 +206,6 @@ class Agenda:
             "file": str(self.study.path.resolve()),
             "overrides": list(self.study.overrides),
         }
-        if self.edge is not None:
-            bisection = self.study.config.bisection
-            besides["edge"] = {
-                "setting": bisection.setting,
-                "trains": self.edge.trains,
-                "diverges": self.edge.diverges,
-                "is_found": not self.edge.wanted
-                and None not in (self.edge.trains, self.edge.diverges),
-                "note": self.edge.note,
-            }
         if self._search is not None:
             besides["search"] = {"n_left": self._search.n_left, "best": self._search.best()}
         write_study(self.folder, self.record(), besides)

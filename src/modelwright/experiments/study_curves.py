@@ -50,6 +50,7 @@ along_labels: dict[Along, str] = {
 points_of_all_means = 1_700  # shared by the variants of a picture, so that a page stays small
 points_of_all_runs = 8_000  # and by its runs
 fewest_points, most_points = 60, 140
+alike = 1.01  # times the least: as many tokens, but for whole steps
 early_share = 0.08  # of the run: what is above the loss from there on is out of a linear picture
 
 
@@ -121,13 +122,26 @@ def _share(n_points: int, n_curves: int) -> int:
 
 
 def can_run_along(results: Results) -> list[Along]:
-    """The axes for which every run has numbers."""
+    """The axes for which every run has numbers, first the one along which variants go as far.
+
+    That is the step, unless they learn from as many tokens in unlike numbers of steps.
+    """
     begun = [run for one in results.variants for run in one.begun]
     has_flops = all(run.step_flops is not None for run in begun)
     has_time = all(run.seconds > 0 for run in begun)
     left_out = {"flops"} if not has_flops else set()
     left_out |= {"seconds"} if not has_time else set()
-    return [along for along in get_args(Along) if along not in left_out]
+    found: list[Along] = [along for along in get_args(Along) if along not in left_out]
+    configs = [one.config for one in results.variants if one.config is not None]
+    if _is_alike([config.n_tokens for config in configs]) and not _is_alike(
+        [config.training.n_steps for config in configs]
+    ):
+        found.sort(key=lambda along: along != "tokens")
+    return found
+
+
+def _is_alike(numbers: Sequence[int]) -> bool:
+    return max(numbers, default=0) <= alike * min(numbers, default=0)
 
 
 def drawings_of(results: Results) -> list[Drawing]:

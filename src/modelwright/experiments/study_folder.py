@@ -4,17 +4,27 @@
      "variants": [{"name": ..., "changes": {"schedule.peak_lr": 0.001}}],
      "runs": [{"variant": ..., "seed": 1, "folder": "runs/...", "outcome": "finished"}]}
 
-A run may also have `reason` and `final`. Beside these keys the file may have others at its top,
-which belong to whoever ran the study.
+A run may also have `reason` and `final`. A study that looks for where runs begin to diverge has
+
+    "edge": {"setting": ..., "trains": 0.1, "diverges": 0.12, "is_found": true, "note": ...}
+
+too. Beside these keys the file may have others at its top, which belong to whoever ran the study.
 """
 
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import asdict, fields
 from pathlib import Path, PurePosixPath
 from typing import Any, get_args
 
-from modelwright.experiments.study_record import Outcome, StudyRecord, StudyRun, Variant
+from modelwright.experiments.study_record import (
+    FoundEdge,
+    Outcome,
+    StudyRecord,
+    StudyRun,
+    Variant,
+)
 from modelwright.runtime.files import write_atomically
 
 file_name = "study.json"
@@ -24,6 +34,7 @@ needed = {"name": str, "question": str, "baseline": str, "variants": list, "runs
 needed_of_variant = {"name": str, "changes": dict}
 needed_of_run = {"variant": str, "seed": int, "folder": str, "outcome": str}
 optional_of_run = {"reason": (str, type(None)), "final": dict}
+needed_of_edge = {"setting": str, "note": str}
 in_words = {str: "a text", int: "a whole number", list: "a list", dict: "an object"}
 
 
@@ -48,6 +59,8 @@ def write_study(
         ],
         "runs": [_run_as_json(folder, run) for run in record.runs],
     }
+    if record.edge is not None:
+        content["edge"] = asdict(record.edge)
     besides = besides or {}
     assert not content.keys() & besides.keys(), f"{besides.keys()} would replace the record"
     text = json.dumps(content | dict(besides), indent=2, ensure_ascii=False, allow_nan=False)
@@ -118,6 +131,7 @@ def read_study(folder: Path) -> StudyRecord:
             baseline=content["baseline"],
             variants=tuple(variants),
             runs=tuple(runs),
+            edge=_edge_from(content["edge"], f"{path}: edge.") if "edge" in content else None,
         )
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
@@ -138,7 +152,7 @@ def _run_from(folder: Path, run: Any, place: str) -> StudyRun:
         )
     final: dict[str, float] = {}
     for name, value in run.get("final", {}).items():
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+        if value is not None and not _is_number(value):
             raise ValueError(f"{place}final.{name} is {value!r}, but it is a number or null")
         final[name] = math.nan if value is None else value
     return StudyRun(
@@ -149,6 +163,21 @@ def _run_from(folder: Path, run: Any, place: str) -> StudyRun:
         reason=run.get("reason"),
         final=final,
     )
+
+
+def _edge_from(edge: Any, place: str) -> FoundEdge:
+    _require(edge, needed_of_edge, {}, place, may_have_more=True)
+    for name in ("trains", "diverges"):
+        value = edge.get(name)
+        if value is not None and not _is_number(value):
+            raise ValueError(f"{place}{name} is {value!r}, but it is a number or null")
+    if not isinstance(edge.get("is_found"), bool):
+        raise ValueError(f"{place}is_found is {edge.get('is_found')!r}, but it is true or false")
+    return FoundEdge(**{one.name: edge.get(one.name) for one in fields(FoundEdge)})
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _require(

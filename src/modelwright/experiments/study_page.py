@@ -17,12 +17,12 @@ figcaption { margin: .4rem 0 0; }
 .wide { overflow-x: auto; }
 .wide table { font-size: .9rem; } .wide table.full { width: 100%; }
 .wide th { color: #52606d; font-weight: 500; vertical-align: bottom; white-space: nowrap; }
-.wide th, .wide td { padding: .25rem .6rem; }
+.wide th, .wide td { padding: .25rem .5rem; }
 .wide th:first-child, .wide td:first-child { padding-left: 0; }
 .wide td { white-space: nowrap; vertical-align: top; }
 .wide tr:last-child td { font-weight: inherit; border-bottom: 1px solid #e4e7eb; }
 .wide .words { text-align: left; }
-.wide td.words ~ td.words { white-space: normal; min-width: 13rem; }
+.wide td.words ~ td.words { white-space: normal; min-width: 10rem; }
 .wide small { color: #52606d; }
 section > details { margin-top: .6rem; }
 .columns { display: grid; grid-auto-flow: column; grid-auto-columns: minmax(16rem, 1fr);

@@ -198,8 +198,10 @@ def basin_figure(results: Results, axis: NumericAxis) -> Figure:
                 markersize=5, linestyle="none", color=color, markeredgecolor="white",
                 markeredgewidth=0.5, zorder=3,
             )  # fmt: skip
-            _cross_out(axes, value, one, color, n)
+            _cross_out(axes, value, one, color, n, is_alone=not many)
     _spread_values(axes, axis.values, n_letters=80)
+    if (edge := edge_along(results, axis)) is not None:
+        axes.axvspan(*edge, color=worse, alpha=0.35, linewidth=1, zorder=1)
     finals = [final for line in axis.lines for _, one in line.points for final in one.finals]
     if finals and min(finals) > 0 and max(finals) / min(finals) > 3:
         axes.set_yscale("log")
@@ -214,7 +216,19 @@ def basin_figure(results: Results, axis: NumericAxis) -> Figure:
     return figure
 
 
-def _cross_out(axes: Axes, value: float, one: VariantResult, color: str, n: int) -> None:
+def edge_along(results: Results, axis: NumericAxis) -> tuple[float, float] | None:
+    """The two values of a setting between which a bisection found that runs begin to diverge."""
+    edge = results.study.edge
+    if edge is None or not edge.is_found or edge.setting != axis.setting:
+        return None
+    assert edge.trains is not None and edge.diverges is not None
+    return edge.trains, edge.diverges
+
+
+def _cross_out(
+    axes: Axes, value: float, one: VariantResult, color: str, n: int, *, is_alone: bool
+) -> None:
+    """A cross above the picture for a value with which runs diverged, a row for each line."""
     if not one.outcomes.diverged:
         return
     height = 1.045 + 0.055 * n
@@ -227,8 +241,10 @@ def _cross_out(axes: Axes, value: float, one: VariantResult, color: str, n: int)
         return
     axes.annotate(
         f"{n} of {of}", (value, height),
-        xycoords=("data", "axes fraction"), xytext=(6, 0), textcoords="offset points", va="center",
-        fontsize=8, color=color, annotation_clip=False,
+        xycoords=("data", "axes fraction"), textcoords="offset points", fontsize=8, color=color,
+        # Above it the count is out of the way of neighbours, if no other row is there.
+        xytext=(0, 9) if is_alone else (6, 0), ha="center" if is_alone else "left", va="center",
+        annotation_clip=False,
     )  # fmt: skip
 
 

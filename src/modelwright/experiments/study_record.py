@@ -29,6 +29,24 @@ class StudyRun:
 
 
 @dataclass(frozen=True, kw_only=True)
+class FoundEdge:
+    """What a search for where runs begin to diverge has come to.
+
+    Attributes:
+        trains: the value of the setting nearest to the edge at which no run diverged.
+        diverges: the value nearest to it at which one did; either is None where there is none.
+        is_found: whether the search is over and both are known.
+        note: what the search says of itself.
+    """
+
+    setting: str
+    trains: float | None
+    diverges: float | None
+    is_found: bool
+    note: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class StudyRecord:
     """A question, the variants that are to answer it, and their runs."""
 
@@ -37,6 +55,7 @@ class StudyRecord:
     baseline: str  # the variant that the others are compared with
     variants: tuple[Variant, ...]
     runs: tuple[StudyRun, ...]
+    edge: FoundEdge | None = None  # where a bisection was asked for
 
     def __post_init__(self) -> None:
         names = [variant.name for variant in self.variants]

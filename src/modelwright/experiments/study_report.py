@@ -30,6 +30,7 @@ from modelwright.experiments.study_page import (
 from modelwright.experiments.study_plots import (
     basin_figure,
     batch_figure,
+    edge_along,
     in_order,
     kind_colors,
     seeds_figure,
@@ -296,6 +297,8 @@ def _basins(results: Results, picture: Picture) -> list[str]:
             "A dot for each seed, a line through the means of those that finished. A cross above "
             "the picture is a value with which runs diverged: all of them, or as many as it says."
         )
+        if edge_along(results, axis) is not None:
+            caption += " The upright band is between the two values that a bisection came to."
         drawn_one = _figure(picture(f"along-{name}", basin_figure(results, axis)), caption)
         sections.append(_section(f"Along the {setting_label(axis.setting)}", drawn_one))
     return sections

@@ -10,6 +10,8 @@ from modelwright.experiments.statistics import (
     bootstrap_limit,
     most_seeds_looked_for,
 )
+from modelwright.experiments.study_looks import setting_label
+from modelwright.experiments.study_record import StudyRecord
 from modelwright.experiments.study_results import Results, VariantResult
 
 minus = "\N{MINUS SIGN}"
@@ -18,6 +20,49 @@ most_named = 4  # variants in a sentence, before the rest is only counted
 
 def headline(results: Results) -> str:
     """What the study found, in a few sentences; the first is the answer."""
+    return " ".join(filter(None, [_answer(results), edge_in_words(results.study)]))
+
+
+def edge_in_words(study: StudyRecord) -> str:
+    """Where runs begin to diverge, by a bisection; nothing where none was asked for."""
+    edge = study.edge
+    if edge is None:
+        return ""
+    label = setting_label(edge.setting)
+    if not edge.is_found or edge.trains is None or edge.diverges is None:
+        return f"Where runs begin to diverge along the {label} is not found: {edge.note}."
+    along = _diverged_along(edge.setting, study)
+    told = (
+        f"No run diverged with a {label} of {edge.trains:g}, and "
+        f"{_share(along[edge.diverges])} did with {edge.diverges:g}"
+    )
+    sign = 1 if edge.trains < edge.diverges else -1  # the edge may lie below what trains
+    earlier = [
+        f"{_share(counts)} with {value:g}"
+        for value, counts in sorted(along.items(), key=lambda one: sign * one[0])
+        if sign * value < sign * edge.trains and counts[0]
+    ]
+    if earlier:
+        told += f"; but so did {listed(earlier)}, so the edge is not a sharp one"
+    return f"{told}."
+
+
+def _diverged_along(setting: str, study: StudyRecord) -> dict[float, tuple[int, int]]:
+    """For each value of a setting that was changed by itself: how many runs diverged, of all."""
+    found: dict[float, tuple[int, int]] = {}
+    for variant in study.variants:
+        if list(variant.changes) == [setting]:
+            outcomes = [run.outcome for run in study.runs_of(variant.name)]
+            value = float(str(variant.changes[setting]))
+            found[value] = outcomes.count("diverged"), len(outcomes)
+    return found
+
+
+def _share(counts: tuple[int, int]) -> str:
+    return f"{counts[0]} of {counts[1]}"
+
+
+def _answer(results: Results) -> str:
     found, base = results.comparisons, results.study.baseline
     if not found:
         return f"There is only {base}, so there is nothing to compare it with. {_lowest(results)}"

@@ -1,9 +1,11 @@
+import dataclasses
 import json
 import re
 from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib import pyplot
 
 import laws
 import small
@@ -11,7 +13,9 @@ from modelwright.accounting.law_fit import Point
 from modelwright.accounting.scaling import besiroglu
 from modelwright.cli import scaling
 from modelwright.config.loading import to_toml
+from modelwright.experiments.plots import style
 from modelwright.experiments.scaling_analysis import FinishedRun, analyse, read_run, to_json
+from modelwright.experiments.scaling_plots import forecast_figure, loss_over_work, map_figure
 from modelwright.experiments.scaling_report import findings, write_scaling
 from modelwright.runtime.files import write_atomically
 from modelwright.training.metrics import config_file, facts_file
@@ -57,6 +61,15 @@ def test_a_check_that_misses_is_said_to_be_outside():
     assert not missed.checks[0].is_inside
     said = dict(findings(missed))["check"]
     assert "outside the 95% interval" in said and f"{missed.checks[0].error:+.4f} nats" in said
+
+
+@pytest.mark.parametrize("draw", [loss_over_work, map_figure, forecast_figure])
+def test_the_seeds_of_a_check_have_one_name_in_a_picture(analysis, draw):
+    (checked,) = analysis.checks
+    twice = dataclasses.replace(analysis, checks=(checked, checked))
+    with pyplot.rc_context(style):
+        names = [text.get_text() for text in draw(twice).axes[0].get_legend().get_texts()]
+    assert len([name for name in names if name.startswith("check")]) == 1
 
 
 def test_the_best_split_uses_what_a_token_costs(analysis):

@@ -1,6 +1,7 @@
 """What stands in `study.json`, and what is refused there."""
 
 import copy
+import dataclasses
 import json
 import math
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 
 from modelwright.experiments.study_folder import holds_study, read_study, write_study
-from modelwright.experiments.study_record import StudyRecord, StudyRun, Variant
+from modelwright.experiments.study_record import FoundEdge, StudyRecord, StudyRun, Variant
 
 
 def small_record(folder: Path) -> StudyRecord:
@@ -37,11 +38,46 @@ def small_record(folder: Path) -> StudyRecord:
 
 def test_a_study_is_read_as_it_was_written(tmp_path: Path):
     record = small_record(tmp_path)
-    write_study(tmp_path, record, {"edge": {"trains": 0.1}})
+    write_study(tmp_path, record, {"search": {"n_left": 1}})
     read = read_study(tmp_path)
     assert math.isnan(read.runs[1].final["loss"])
     assert str(read) == str(record)  # a number that is none equals nothing, so by what they say
     assert holds_study(tmp_path) and not holds_study(tmp_path / "runs")
+
+
+def record_with_edge(folder: Path) -> StudyRecord:
+    edge = FoundEdge(
+        setting="schedule.peak_lr",
+        trains=0.1,
+        diverges=None,
+        is_found=False,
+        note="no run diverged",
+    )
+    return dataclasses.replace(small_record(folder), edge=edge)
+
+
+def test_an_edge_is_read_as_it_was_written(tmp_path: Path):
+    write_study(tmp_path, record_with_edge(tmp_path))
+    assert read_study(tmp_path).edge == record_with_edge(tmp_path).edge
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("trains", "0.1", "edge.trains is '0.1', but it is a number or null"),
+        ("diverges", True, "edge.diverges is True, but it is a number or null"),
+        ("is_found", None, "edge.is_found is None, but it is true or false"),
+        ("setting", 3, "edge.setting is 3, but it is a text"),
+    ],
+)
+def test_a_damaged_edge_is_refused(tmp_path: Path, key: str, value: Any, message: str):
+    write_study(tmp_path, record_with_edge(tmp_path))
+    path = tmp_path / "study.json"
+    content = json.loads(path.read_text())
+    content["edge"][key] = value
+    path.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=message):
+        read_study(tmp_path)
 
 
 def test_a_study_may_be_moved_with_its_runs(tmp_path: Path):

@@ -1,6 +1,7 @@
 """The page about many runs: what stands on it, and that it stands alone."""
 
 import csv
+import dataclasses
 import itertools
 import json
 import re
@@ -13,12 +14,12 @@ import html5lib
 import pytest
 
 import simulated_study
-from modelwright.experiments.study_curves import drawings_of
-from modelwright.experiments.study_record import StudyRecord
+from modelwright.experiments.study_curves import can_run_along, drawings_of
+from modelwright.experiments.study_record import FoundEdge, StudyRecord
 from modelwright.experiments.study_report import write_study_report
 from modelwright.experiments.study_results import Results, compare
 from modelwright.experiments.study_texts import read_texts, texts_file
-from modelwright.experiments.verdicts import briefly, headline, in_words
+from modelwright.experiments.verdicts import briefly, edge_in_words, headline, in_words
 from modelwright.generation.temperatures import AtTemperature
 from modelwright.generation.variety import Spread, Variety
 from modelwright.training.metrics import facts_file, metrics_file, to_line
@@ -383,3 +384,68 @@ def test_damaged_texts_are_named(tmp_path: Path, damage: str):
     (tmp_path / texts_file).write_text(damage)
     with pytest.raises(ValueError, match=r"(?s)texts\.json is damaged .* delete it"):
         read_texts(tmp_path)
+
+
+def bisected_study(folder: Path, edge: FoundEdge, *diverging: float) -> StudyRecord:
+    """Runs at five rates, of which the first of three seeds diverges at some."""
+    rates = (1e-3, 1e-2, 0.1, 0.178, 0.205)
+    variants = [Simulated(name="base")] + [
+        Simulated(
+            name=f"{rate:g}",
+            changes={"schedule.peak_lr": rate},
+            diverges=frozenset({1} if rate in diverging else ()),
+        )
+        for rate in rates
+    ]
+    study = simulated_study.write_simulated(folder, variants, n_steps=90)
+    return dataclasses.replace(study, edge=edge)
+
+
+def edge_between(trains: float | None, diverges: float | None, note: str = "") -> FoundEdge:
+    return FoundEdge(
+        setting="schedule.peak_lr",
+        trains=trains,
+        diverges=diverges,
+        is_found=None not in (trains, diverges),
+        note=note,
+    )
+
+
+def test_the_answer_and_the_picture_tell_where_runs_begin_to_diverge(tmp_path: Path):
+    study = bisected_study(tmp_path, edge_between(0.178, 0.205), 0.205)
+    told = "No run diverged with a peak learning rate of 0.178, and 1 of 3 did with 0.205."
+    assert headline(compare(study)).endswith(told)
+    text = write_study_report(study, tmp_path).read_text()
+    assert told in text and "The upright band is between" in text
+
+
+def test_an_edge_that_is_not_sharp_is_told_as_such(tmp_path: Path):
+    study = bisected_study(tmp_path, edge_between(0.178, 0.205), 0.205, 0.01)
+    assert edge_in_words(study) == (
+        "No run diverged with a peak learning rate of 0.178, and 1 of 3 did with 0.205; "
+        "but so did 1 of 3 with 0.01, so the edge is not a sharp one."
+    )
+
+
+def test_of_an_edge_below_what_trains_the_larger_values_come_before(tmp_path: Path):
+    study = bisected_study(tmp_path, edge_between(0.01, 0.001), 0.001, 0.1)
+    assert "1 of 3 did with 0.001; but so did 1 of 3 with 0.1, so" in edge_in_words(study)
+
+
+def test_an_edge_that_is_not_found_says_why_and_is_not_drawn(tmp_path: Path):
+    study = bisected_study(tmp_path, edge_between(0.205, None, "no run diverged at 0.205; go on"))
+    assert edge_in_words(study) == (
+        "Where runs begin to diverge along the peak learning rate is not found: "
+        "no run diverged at 0.205; go on."
+    )
+    assert "The upright band" not in write_study_report(study, tmp_path).read_text()
+
+
+def test_curves_begin_with_the_axis_along_which_variants_go_as_far(tmp_path: Path):
+    batches = [
+        Simulated(name=f"{n}", changes={"training.batch_tokens": 1024 * n}) for n in (1, 2, 4)
+    ]
+    equal = simulated_study.write_simulated(tmp_path / "a", batches, n_steps=80, equal_tokens=True)
+    as_many = simulated_study.write_simulated(tmp_path / "b", batches, n_steps=80)
+    assert can_run_along(compare(equal))[:2] == ["tokens", "step"]
+    assert can_run_along(compare(as_many))[:2] == ["step", "tokens"]
