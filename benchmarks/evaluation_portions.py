@@ -29,7 +29,8 @@ n_turns = 5
 
 def measure(model: Transformer, cut: Chunks, batch_size: int) -> float:
     begun = time.perf_counter()
-    validation_loss(model, cut, max_tokens=0, batch_size=batch_size)  # waits for each result
+    with torch.autocast("cuda", torch.bfloat16, enabled=torch.cuda.is_available()):
+        validation_loss(model, cut, max_tokens=0, batch_size=batch_size)  # waits for each result
     return time.perf_counter() - begun
 
 
