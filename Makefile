@@ -10,7 +10,8 @@ check:  ## format, lint, types, architecture: seconds
 	$(PYTHON) -m pytest tests/test_architecture.py
 
 test:  ## everything that needs only a CPU: minutes
-	$(PYTHON) -m pytest -n auto --dist loadfile
+	@# In their order: sorted by their number of tests, files with few long ones would come last.
+	$(PYTHON) -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 test-slow:  ## what takes minutes more: every prediction on record is made again
 	$(PYTHON) -m pytest -m slow tests
