@@ -64,6 +64,22 @@ class StudyRecord:
         for name in (self.baseline, *(run.variant for run in self.runs)):
             if name not in names:
                 raise ValueError(f"{name!r} is not a variant of {self.name}; these are: {names}")
+        if self.edge is not None and self.edge.is_found:
+            known = self.along(self.edge.setting)
+            for value in (self.edge.trains, self.edge.diverges):
+                if value not in known:
+                    raise ValueError(
+                        f"the edge of {self.name} is at {self.edge.setting} = {value}, which no "
+                        f"variant has; these are: {sorted(known)}"
+                    )
+
+    def along(self, setting: str) -> dict[float, Variant]:
+        """The variants that change one numeric setting and nothing else, by its value."""
+        return {
+            float(str(variant.changes[setting])): variant
+            for variant in self.variants
+            if list(variant.changes) == [setting]
+        }
 
     def runs_of(self, variant: str) -> tuple[StudyRun, ...]:
         """The runs of a variant, in the order of their seeds."""

@@ -50,11 +50,9 @@ def edge_in_words(study: StudyRecord) -> str:
 def _diverged_along(setting: str, study: StudyRecord) -> dict[float, tuple[int, int]]:
     """For each value of a setting that was changed by itself: how many runs diverged, of all."""
     found: dict[float, tuple[int, int]] = {}
-    for variant in study.variants:
-        if list(variant.changes) == [setting]:
-            outcomes = [run.outcome for run in study.runs_of(variant.name)]
-            value = float(str(variant.changes[setting]))
-            found[value] = outcomes.count("diverged"), len(outcomes)
+    for value, variant in study.along(setting).items():
+        outcomes = [run.outcome for run in study.runs_of(variant.name)]
+        found[value] = outcomes.count("diverged"), len(outcomes)
     return found
 
 

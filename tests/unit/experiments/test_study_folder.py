@@ -61,6 +61,16 @@ def test_an_edge_is_read_as_it_was_written(tmp_path: Path):
     assert read_study(tmp_path).edge == record_with_edge(tmp_path).edge
 
 
+def test_an_edge_that_no_variant_has_is_refused(tmp_path: Path):
+    write_study(tmp_path, record_with_edge(tmp_path))
+    path = tmp_path / "study.json"
+    content = json.loads(path.read_text())
+    content["edge"] |= {"diverges": 0.2, "is_found": True}
+    path.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=r"edge of norms is at schedule\.peak_lr = 0\.1, which no"):
+        read_study(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
